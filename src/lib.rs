@@ -1,0 +1,1 @@
+//! Kinora, the server. `src/README.md` has the map.

@@ -1,0 +1,3 @@
+//! The program `kinora`.
+
+fn main() {}
