@@ -1,0 +1,126 @@
+//! Reading stored bytes: one `pread` on a descriptor that is kept open for a while.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use crate::blobs::{Blob, BlockKey};
+use crate::block::Record;
+use crate::block::record::{MAX_BODY, MAX_HEADER};
+use crate::core::Core;
+use crate::layout::disk_error;
+use crate::{Place, StoreError};
+
+/// Most blocks kept open for readers.
+const MAX_OPEN: usize = 256;
+/// Most blocks remembered as damaged.
+const MAX_DAMAGED: usize = 10_000;
+
+/// Blocks that readers use, open; and those that were found damaged.
+#[derive(Default)]
+pub(crate) struct OpenBlobs(Mutex<Opened>);
+
+#[derive(Default)]
+struct Opened {
+    blobs: HashMap<BlockKey, (Arc<dyn Blob>, u64)>,
+    /// Counts uses, to tell which was used longest ago.
+    uses: u64,
+    damaged: HashSet<Place>,
+}
+
+impl OpenBlobs {
+    fn lock(&self) -> MutexGuard<'_, Opened> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, key: BlockKey) -> Option<Arc<dyn Blob>> {
+        let mut opened = self.lock();
+        opened.uses += 1;
+        let now = opened.uses;
+        let (blob, used) = opened.blobs.get_mut(&key)?;
+        *used = now;
+        Some(blob.clone())
+    }
+
+    fn keep(&self, key: BlockKey, blob: Arc<dyn Blob>) {
+        let mut opened = self.lock();
+        opened.uses += 1;
+        let now = opened.uses;
+        opened.blobs.insert(key, (blob, now));
+        if opened.blobs.len() > MAX_OPEN {
+            let oldest = opened.blobs.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| *key);
+            oldest.and_then(|key| opened.blobs.remove(&key));
+        }
+    }
+
+    /// Lets go of blocks that are being deleted, so that their space is freed when their last reader leaves.
+    pub(crate) fn forget(&self, goes: impl Fn(BlockKey) -> bool) {
+        self.lock().blobs.retain(|key, _| !goes(*key));
+    }
+
+    fn damaged(&self, place: &Place) -> bool {
+        self.lock().damaged.contains(place)
+    }
+
+    fn condemn(&self, place: &Place) -> StoreError {
+        tracing::error!(?place, "stored bytes are damaged");
+        let mut opened = self.lock();
+        if opened.damaged.len() < MAX_DAMAGED {
+            opened.damaged.insert(*place);
+        }
+        StoreError::Damaged { place: *place }
+    }
+}
+
+impl Core {
+    /// An open block, whether it is written still or sealed.
+    pub(crate) fn blob(&self, key: BlockKey) -> Result<Arc<dyn Blob>, StoreError> {
+        if let Some(blob) = self.open_blobs.get(key) {
+            return Ok(blob);
+        }
+        match self.ground.blobs.open(key) {
+            Ok(blob) => {
+                self.open_blobs.keep(key, blob.clone());
+                Ok(blob)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Gone),
+            Err(error) => Err(disk_error(format!("open block {key}"), error)),
+        }
+    }
+
+    /// Bytes `range` of a fragment's body. A read from its start checks that this is the fragment; a read
+    /// of all of it checks every byte.
+    pub(crate) fn read(&self, place: &Place, range: Range<u32>) -> Result<Bytes, StoreError> {
+        if range.start > range.end || range.end > MAX_BODY {
+            return Err(StoreError::Damaged { place: *place });
+        }
+        if self.open_blobs.damaged(place) {
+            return Err(StoreError::Damaged { place: *place });
+        }
+        let blob = self.blob(BlockKey { stream: place.stream, first: place.block })?;
+        let before = if range.start == 0 { place.body_offset.min(MAX_HEADER as u64) as usize } else { 0 };
+        let start = place.body_offset + u64::from(range.start) - before as u64;
+        let mut bytes = vec![0; before + (range.end - range.start) as usize];
+        match blob.read_at(&mut bytes, start) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(self.open_blobs.condemn(place)),
+            Err(error) => return Err(disk_error("read block", error)),
+            Ok(()) => {}
+        }
+        let mut bytes = Bytes::from(bytes);
+        let header = bytes.split_to(before);
+        if range.start == 0 {
+            let right = Record::decode_before(&header).is_ok_and(|record| {
+                record.stream == place.stream
+                    && range.end <= record.info.body_len
+                    && (range.end != record.info.body_len || crc32c::crc32c(&bytes) == record.body_crc)
+            });
+            if !right {
+                return Err(self.open_blobs.condemn(place));
+            }
+        }
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,233 @@
+//! Deleting: mark, unlink, forget, in that order, so that a crash anywhere leaves either all or nothing to
+//! finish. Deletion writes little and asks for no space; a full disk does not stop it.
+
+use media::{GapReason, Position, ServerTime, StreamId};
+
+use crate::block::{Kind, Record, head};
+use crate::core::{Core, entries_of};
+use crate::disk::write_whole;
+use crate::index::{BlockRow, BlockState};
+use crate::layout::disk_error;
+use crate::{StoreError, StreamIdentity};
+
+/// Rows looked at, and blocks unlinked, at once.
+const BATCH: usize = 64;
+
+impl Core {
+    /// Makes a stream's folder, durably.
+    pub(crate) fn create_stream(&self, identity: &StreamIdentity) -> Result<(), StoreError> {
+        if self.memory().contains_key(&identity.id) {
+            return Ok(());
+        }
+        if self.is_deleted(identity.id)? {
+            return Err(StoreError::Gone);
+        }
+        let disk = &*self.ground.disk;
+        let made = disk
+            .create_dir(&self.layout.stream(identity.id))
+            .and_then(|()| disk.sync_dir(&self.layout.streams()))
+            .and_then(|()| crate::layout::write_stream(disk, &self.layout, identity));
+        made.map_err(|error| disk_error("create stream folder", error))?;
+        self.memory_mut().entry(identity.id).or_default();
+        Ok(())
+    }
+
+    /// Every stream folder that is not deleted, by its `stream.json`.
+    pub(crate) fn identities(&self) -> Result<Vec<StreamIdentity>, StoreError> {
+        let mut streams: Vec<StreamId> = self.memory().keys().copied().collect();
+        streams.sort_unstable();
+        let mut found = Vec::with_capacity(streams.len());
+        for stream in streams {
+            match crate::layout::read_stream(&*self.ground.disk, &self.layout, stream) {
+                Ok(identity) => found.extend(identity),
+                Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                    tracing::error!(%stream, %error, "stream.json is not readable");
+                }
+                Err(error) => return Err(disk_error("read stream.json", error)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Drops sealed blocks that end at or before `retained_from`, oldest first, up to the first that stays; their
+    /// count of bytes. A newer block never goes before an older one, whatever the clock said when it was written.
+    pub(crate) fn drop_before(&self, stream: StreamId, retained_from: ServerTime) -> Result<u64, StoreError> {
+        let mut freed = 0;
+        let mut position = Position::default();
+        loop {
+            let rows = self.ground.index.after(stream, position, BATCH)?;
+            let Some(last) = rows.last().map(|row| row.last) else { return Ok(freed) };
+            let goes = |row: &BlockRow| row.state != BlockState::Open && row.server_to <= retained_from;
+            let going: Vec<&BlockRow> = rows.iter().take_while(|row| goes(row)).collect();
+            if !going.is_empty() {
+                freed += self.drop_rows(stream, &going)?;
+            }
+            if going.len() < rows.len() {
+                return Ok(freed);
+            }
+            position = position.max(last);
+        }
+    }
+
+    fn drop_rows(&self, stream: StreamId, going: &[&BlockRow]) -> Result<u64, StoreError> {
+        let _writes = self.index_writes();
+        let newest = self.ground.index.newest(stream)?.map(|row| row.first);
+        // A block just opened has no fragment that would tell where the stream continues.
+        let in_memory =
+            self.memory().get(&stream).is_some_and(|blocks| blocks.values().any(|block| !block.entries.is_empty()));
+        let mut going = going.to_vec();
+        if let Some(row) = going.iter().find(|row| Some(row.first) == newest && !in_memory)
+            && let Err(error) = self.remember(row)
+        {
+            // A full disk has no room for what is kept of it: the newest block stays for now, and the others go.
+            tracing::warn!(%stream, %error, "newest block is kept");
+            going.retain(|row| Some(row.first) != newest);
+            if going.is_empty() {
+                return Err(error);
+            }
+        }
+        let blocks: Vec<Position> = going.iter().map(|row| row.first).collect();
+        if let Err(error) = self.ground.index.mark_deleting(stream, &blocks) {
+            // The index may have no room to say so. The caller has said it in the catalog: whatever comes between, these
+            // blocks are asked for again and their rows forgotten.
+            tracing::warn!(%stream, %error, "blocks are unlinked before their rows are marked");
+            self.ground.blobs.remove(stream, &blocks).map_err(|error| disk_error("remove blocks", error))?;
+        }
+        self.unlink_marked(stream, &blocks)?;
+        Ok(going.iter().map(|row| row.synced_bytes).sum())
+    }
+
+    /// Unlinks blocks whose rows are marked, then forgets the rows.
+    pub(crate) fn unlink_marked(&self, stream: StreamId, blocks: &[Position]) -> Result<(), StoreError> {
+        self.open_blobs.forget(|key| key.stream == stream && blocks.contains(&key.first));
+        self.ground.blobs.remove(stream, blocks).map_err(|error| disk_error("remove blocks", error))?;
+        // A reader may have opened one in between: an open file keeps its space.
+        self.open_blobs.forget(|key| key.stream == stream && blocks.contains(&key.first));
+        self.ground.index.forget(stream, blocks)?;
+        Ok(())
+    }
+
+    /// Keeps where the stream would continue when its newest block goes: numbers must never be used again.
+    ///
+    /// On a full disk it may be refused; then the newest block stays for now, and the others go.
+    fn remember(&self, row: &BlockRow) -> Result<(), StoreError> {
+        let Some(entry) = entries_of(row)?.pop() else { return Ok(()) };
+        let Some(tracks) = self.track_set(row.stream, entry.info.track_set)? else { return Ok(()) };
+        let ended = self.footer(row.stream, row.first)?.and_then(|footer| footer.ended);
+        let ended = ended.or((entry.info.position.epoch < self.epoch).then_some(GapReason::ServerCrashed));
+        let head = head::encode(&tracks);
+        let now = self.ground.clock.now();
+        let gap = Record::mark(Kind::Gap, row.stream, &entry.info, ended, now, 0, 0).encode();
+        let record = Record {
+            kind: Kind::Fragment,
+            stream: row.stream,
+            synced_upto: 0,
+            previous: entry.body_offset,
+            body_crc: 0,
+            tfdt_offsets: Vec::new(),
+            info: entry.info,
+        };
+        write_whole(&*self.ground.disk, &self.layout.last(row.stream), &[&head, &record.encode(), &gap])
+            .map_err(|error| disk_error("write what a stream's end was", error))
+    }
+
+    /// Deletes a stream: tombstone, blocks, rows.
+    pub(crate) fn delete_stream(&self, stream: StreamId) -> Result<(), StoreError> {
+        let Some(writer) = self.writer(stream) else {
+            let _writes = self.index_writes();
+            // An earlier call may have failed behind the tombstone: what it left goes now.
+            return if self.is_deleted(stream)? { self.finish_deletion(stream) } else { Ok(()) };
+        };
+        let mut writer = writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let disk = &*self.ground.disk;
+        write_whole(disk, &self.layout.tombstone(stream), &[b"deleted\n"])
+            .map_err(|error| disk_error("write tombstone", error))?;
+        writer.leave();
+        let _writes = self.index_writes();
+        self.memory_mut().remove(&stream);
+        self.forget_writer(stream);
+        self.track_sets.forget(stream);
+        self.finish_deletion(stream)
+    }
+
+    /// Removes what is left of a stream that has a tombstone. The tombstone stays.
+    pub(crate) fn finish_deletion(&self, stream: StreamId) -> Result<(), StoreError> {
+        self.open_blobs.forget(|key| key.stream == stream);
+        loop {
+            let rows = self.ground.index.after(stream, Position::default(), BATCH)?;
+            let blocks: Vec<Position> = rows.iter().map(|row| row.first).collect();
+            if blocks.is_empty() {
+                break;
+            }
+            if let Err(error) = self.ground.index.mark_deleting(stream, &blocks) {
+                // The tombstone says it too: rows that are left are forgotten below.
+                tracing::warn!(%stream, %error, "blocks are unlinked before their rows are marked");
+                break;
+            }
+        }
+        let marked: Vec<Position> =
+            self.ground.index.deleting()?.iter().filter(|row| row.stream == stream).map(|row| row.first).collect();
+        let disk = &*self.ground.disk;
+        let folder = self.layout.stream(stream);
+        let names = disk.list(&folder).map_err(|error| disk_error("list stream folder", error))?;
+        let mut removed = false;
+        for listed in names.iter().filter(|listed| listed.name != "DELETED" && listed.len.is_some()) {
+            disk.unlink(&folder.join(&listed.name)).map_err(|error| disk_error("remove stream's file", error))?;
+            removed = true;
+        }
+        // A reader may have opened one in between: an open file keeps its space.
+        self.open_blobs.forget(|key| key.stream == stream);
+        if removed {
+            disk.sync_dir(&folder).map_err(|error| disk_error("sync stream folder", error))?;
+        }
+        if !marked.is_empty() {
+            self.ground.index.forget(stream, &marked)?;
+        }
+        // Rows that could not be marked. Their files are gone.
+        loop {
+            let rows = self.ground.index.after(stream, Position::default(), BATCH)?;
+            let blocks: Vec<Position> = rows.iter().map(|row| row.first).collect();
+            if blocks.is_empty() {
+                return Ok(());
+            }
+            self.ground.index.forget(stream, &blocks)?;
+        }
+    }
+
+    /// Which streams to drop before which server time so that free space rises above the soft watermark: oldest
+    /// blocks first, over all streams; each keeps its newest block.
+    pub(crate) fn reclaim_plan(&self) -> Result<Vec<(StreamId, ServerTime)>, StoreError> {
+        let (free, all) = self.space()?;
+        let wanted = u128::from(all) * u128::from(self.settings.soft_free_permille) / 1000;
+        let mut missing = u64::try_from(wanted.saturating_sub(u128::from(free))).unwrap_or(u64::MAX);
+        let mut plan: std::collections::BTreeMap<StreamId, ServerTime> = std::collections::BTreeMap::new();
+        if missing == 0 {
+            return Ok(Vec::new());
+        }
+        // The oldest block of each stream that is not in the plan yet.
+        let mut oldest: std::collections::BTreeMap<(ServerTime, StreamId), BlockRow> =
+            std::collections::BTreeMap::new();
+        for stream in self.ground.index.streams()? {
+            if let Some(row) = self.reclaimable_after(stream, Position::default())? {
+                oldest.insert((row.server_to, stream), row);
+            }
+        }
+        while missing > 0
+            && let Some(((ends, stream), row)) = oldest.pop_first()
+        {
+            missing = missing.saturating_sub(row.synced_bytes);
+            let until = plan.entry(stream).or_insert(ends);
+            *until = ends.max(*until);
+            if let Some(next) = self.reclaimable_after(stream, row.last)? {
+                oldest.insert((next.server_to, stream), next);
+            }
+        }
+        Ok(plan.into_iter().collect())
+    }
+
+    fn reclaimable_after(&self, stream: StreamId, position: Position) -> Result<Option<BlockRow>, StoreError> {
+        let newest = self.ground.index.newest(stream)?.map(|row| row.first);
+        let row = self.ground.index.after(stream, position, 1)?.pop();
+        Ok(row.filter(|row| row.state != BlockState::Open && Some(row.first) != newest))
+    }
+}
