@@ -1,1 +1,6 @@
 //! Kinora, the server. `src/README.md` has the map.
+
+mod auth;
+mod catalog;
+mod config;
+mod telemetry;

@@ -1,0 +1,269 @@
+//! Rows of streams.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use media::{ServerTime, StreamId, StreamName};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Catalog, CatalogError, ProducerClock, Retention, SecondPublisher, Stream, StreamSettings, TENANT};
+
+const SELECT: &str = "SELECT stream_id, name, created_us, settings, retained_from_us FROM stream";
+
+/// Settings as they are stored. A field that is missing has its default, so that old rows can be read.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct StoredSettings {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_age_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_bytes: Option<u64>,
+    on_second_publisher: SecondPublisher,
+    producer_clock: ProducerClock,
+    tags: BTreeMap<String, String>,
+}
+
+fn to_json(settings: &StreamSettings) -> Result<String, CatalogError> {
+    let stored = StoredSettings {
+        max_age_us: settings.retention.max_age.map(|age| u64::try_from(age.as_micros()).unwrap_or(u64::MAX)),
+        max_bytes: settings.retention.max_bytes,
+        on_second_publisher: settings.on_second_publisher,
+        producer_clock: settings.producer_clock,
+        tags: settings.tags.clone(),
+    };
+    serde_json::to_string(&stored).map_err(|error| CatalogError::Database(format!("write settings: {error}")))
+}
+
+fn from_json(text: &str) -> Result<StreamSettings, CatalogError> {
+    let stored: StoredSettings =
+        serde_json::from_str(text).map_err(|error| CatalogError::Database(format!("read settings: {error}")))?;
+    Ok(StreamSettings {
+        retention: Retention { max_age: stored.max_age_us.map(Duration::from_micros), max_bytes: stored.max_bytes },
+        on_second_publisher: stored.on_second_publisher,
+        producer_clock: stored.producer_clock,
+        tags: stored.tags,
+    })
+}
+
+fn read_row(row: &Row<'_>) -> Result<Stream, CatalogError> {
+    let id: [u8; 16] = row.get(0)?;
+    let name: String = row.get(1)?;
+    let name = StreamName::new(&name).map_err(|error| CatalogError::Database(format!("stream {name:?}: {error}")))?;
+    Ok(Stream {
+        id: StreamId(Uuid::from_bytes(id)),
+        name,
+        created: ServerTime::from_micros(row.get(2)?),
+        settings: from_json(&row.get::<_, String>(3)?)?,
+        retained_from: row.get::<_, Option<i64>>(4)?.map(ServerTime::from_micros),
+    })
+}
+
+fn one(db: &Connection, rest: &str, values: impl rusqlite::Params) -> Result<Option<Stream>, CatalogError> {
+    let mut statement = db.prepare_cached(&format!("{SELECT} {rest}"))?;
+    let mut rows = statement.query(values)?;
+    rows.next()?.map(read_row).transpose()
+}
+
+fn by_id(db: &Connection, id: StreamId) -> Result<Option<Stream>, CatalogError> {
+    one(db, "WHERE tenant_id = ?1 AND stream_id = ?2", params![TENANT, id.0.as_bytes()])
+}
+
+/// Inserts a stream; `Exists` when its name or id is taken.
+fn insert(db: &Connection, stream: &Stream) -> Result<(), CatalogError> {
+    let inserted = db
+        .prepare_cached(
+            "INSERT INTO stream (tenant_id, stream_id, name, created_us, settings, retained_from_us)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![
+            TENANT,
+            stream.id.0.as_bytes(),
+            stream.name.as_str(),
+            stream.created.micros(),
+            to_json(&stream.settings)?,
+            stream.retained_from.map(ServerTime::micros),
+        ])?;
+    if inserted == 1 { Ok(()) } else { Err(CatalogError::Exists(stream.name.clone())) }
+}
+
+impl Catalog {
+    /// Makes a stream with a new id.
+    ///
+    /// # Errors
+    /// [`CatalogError::Exists`] when the name is taken.
+    pub(crate) fn create_stream(
+        &self,
+        name: &StreamName,
+        settings: StreamSettings,
+        now: ServerTime,
+    ) -> Result<Stream, CatalogError> {
+        let stream = Stream { id: StreamId::random(), name: name.clone(), created: now, settings, retained_from: None };
+        self.write(|db| insert(db, &stream))?;
+        Ok(stream)
+    }
+
+    /// Puts back a stream whose folder was found without a row (a lost `control.db`). Does nothing when its id has a row.
+    ///
+    /// # Errors
+    /// [`CatalogError::Exists`] when the name belongs to another stream.
+    pub(crate) fn adopt_stream(&self, stream: &Stream) -> Result<(), CatalogError> {
+        self.write(|db| match by_id(db, stream.id)? {
+            Some(_) => Ok(()),
+            None => insert(db, stream),
+        })
+    }
+
+    /// The stream with this name.
+    pub(crate) fn stream(&self, name: &StreamName) -> Result<Option<Stream>, CatalogError> {
+        self.read(|db| one(db, "WHERE tenant_id = ?1 AND name = ?2", params![TENANT, name.as_str()]))
+    }
+
+    /// The stream with this id.
+    pub(crate) fn stream_by_id(&self, id: StreamId) -> Result<Option<Stream>, CatalogError> {
+        self.read(|db| by_id(db, id))
+    }
+
+    /// In name order, names that start with `prefix`, after `after`, at most `limit`.
+    pub(crate) fn streams(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Stream>, CatalogError> {
+        // DEL sorts after every character of a name.
+        let end = format!("{prefix}\u{7f}");
+        self.read(|db| {
+            let mut statement = db.prepare_cached(&format!(
+                "{SELECT} WHERE tenant_id = ?1 AND name >= ?2 AND name < ?3 AND name > ?4 ORDER BY name LIMIT ?5"
+            ))?;
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let mut rows = statement.query(params![TENANT, prefix, end, after.unwrap_or(""), limit])?;
+            let mut streams = Vec::new();
+            while let Some(row) = rows.next()? {
+                streams.push(read_row(row)?);
+            }
+            Ok(streams)
+        })
+    }
+
+    /// Replaces a stream's settings.
+    pub(crate) fn update_stream(&self, id: StreamId, settings: StreamSettings) -> Result<Stream, CatalogError> {
+        let json = to_json(&settings)?;
+        self.write(|db| {
+            let changed = db
+                .prepare_cached("UPDATE stream SET settings = ?3 WHERE tenant_id = ?1 AND stream_id = ?2")?
+                .execute(params![TENANT, id.0.as_bytes(), json])?;
+            if changed == 0 { Err(CatalogError::NoStream) } else { by_id(db, id)?.ok_or(CatalogError::NoStream) }
+        })
+    }
+
+    /// Says that nothing before `from` is kept. It never goes back: what was given up stays given up.
+    pub(crate) fn set_retained_from(&self, id: StreamId, from: ServerTime) -> Result<(), CatalogError> {
+        self.write(|db| {
+            let kept: Option<Option<i64>> = db
+                .prepare_cached("SELECT retained_from_us FROM stream WHERE tenant_id = ?1 AND stream_id = ?2")?
+                .query_row(params![TENANT, id.0.as_bytes()], |row| row.get(0))
+                .optional()?;
+            let kept = kept.ok_or(CatalogError::NoStream)?;
+            if kept.is_none_or(|kept| kept < from.micros()) {
+                db.prepare_cached("UPDATE stream SET retained_from_us = ?3 WHERE tenant_id = ?1 AND stream_id = ?2")?
+                    .execute(params![TENANT, id.0.as_bytes(), from.micros()])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Forgets a stream.
+    pub(crate) fn delete_stream(&self, id: StreamId) -> Result<(), CatalogError> {
+        let deleted = self.write(|db| {
+            Ok(db
+                .prepare_cached("DELETE FROM stream WHERE tenant_id = ?1 AND stream_id = ?2")?
+                .execute(params![TENANT, id.0.as_bytes()])?)
+        })?;
+        if deleted == 1 { Ok(()) } else { Err(CatalogError::NoStream) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::tests::fresh;
+
+    fn name(text: &str) -> StreamName {
+        StreamName::new(text).unwrap()
+    }
+
+    const NOW: ServerTime = ServerTime::from_micros(1_790_000_000_000_001);
+
+    fn settings() -> StreamSettings {
+        StreamSettings {
+            retention: Retention { max_age: Some(Duration::from_micros(90_000_001)), max_bytes: Some(u64::MAX) },
+            on_second_publisher: SecondPublisher::Takeover,
+            producer_clock: ProducerClock::Arrival,
+            tags: BTreeMap::from([("site".to_owned(), "\"north\"\n".to_owned())]),
+        }
+    }
+
+    #[test]
+    fn stream_comes_back_with_its_settings_after_a_restart() {
+        let (folder, catalog) = fresh();
+        let gate = catalog.create_stream(&name("gate"), settings(), NOW).unwrap();
+        assert!(matches!(catalog.create_stream(&name("gate"), settings(), NOW), Err(CatalogError::Exists(_))));
+        catalog.create_stream(&name("Gate"), StreamSettings::default(), NOW).unwrap();
+        drop(catalog);
+        let catalog = Catalog::open(&folder.path().join("control.db")).unwrap();
+        assert_eq!(catalog.stream(&name("gate")).unwrap(), Some(gate.clone()));
+        assert_eq!(catalog.stream_by_id(gate.id).unwrap(), Some(gate.clone()));
+        let updated = catalog.update_stream(gate.id, StreamSettings::default()).unwrap();
+        assert_eq!(updated, Stream { settings: StreamSettings::default(), ..gate });
+        catalog.delete_stream(gate.id).unwrap();
+        assert_eq!(catalog.stream(&name("gate")).unwrap(), None);
+        assert!(matches!(catalog.delete_stream(gate.id), Err(CatalogError::NoStream)));
+        assert!(matches!(catalog.update_stream(gate.id, settings()), Err(CatalogError::NoStream)));
+        assert!(matches!(catalog.set_retained_from(gate.id, NOW), Err(CatalogError::NoStream)));
+    }
+
+    #[test]
+    fn streams_are_listed_by_prefix_in_pages() {
+        let (_folder, catalog) = fresh();
+        for text in ["gate", "gate-2", "gate.1", "Gate", "gatf", "yard", "gate_z", "gatezz"] {
+            catalog.create_stream(&name(text), StreamSettings::default(), NOW).unwrap();
+        }
+        let list = |prefix: &str, after: Option<&str>, limit| {
+            let streams = catalog.streams(prefix, after, limit).unwrap();
+            streams.into_iter().map(|stream| stream.name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(list("gate", None, 99), ["gate", "gate-2", "gate.1", "gate_z", "gatezz"]);
+        assert_eq!(list("gate", Some("gate-2"), 2), ["gate.1", "gate_z"]);
+        assert_eq!(list("", None, 2), ["Gate", "gate"]);
+        assert_eq!(list("", Some("yard"), 2), [] as [&str; 0]);
+        assert_eq!(list("%' OR 1=1 --", None, 9), [] as [&str; 0]);
+        assert_eq!(list("", None, usize::MAX).len(), 8);
+    }
+
+    #[test]
+    fn retained_from_never_goes_back() {
+        let (_folder, catalog) = fresh();
+        let gate = catalog.create_stream(&name("gate"), settings(), NOW).unwrap();
+        assert_eq!(gate.retained_from, None);
+        for (set, kept) in [(5, 5), (9, 9), (7, 9)] {
+            catalog.set_retained_from(gate.id, ServerTime::from_micros(set)).unwrap();
+            let stream = catalog.stream_by_id(gate.id).unwrap().unwrap();
+            assert_eq!(stream.retained_from, Some(ServerTime::from_micros(kept)));
+        }
+    }
+
+    #[test]
+    fn lost_stream_is_adopted_once_and_never_under_a_taken_name() {
+        let (_folder, catalog) = fresh();
+        let found = Stream {
+            id: StreamId::random(),
+            name: name("gate"),
+            created: NOW,
+            settings: StreamSettings::default(),
+            retained_from: Some(NOW),
+        };
+        catalog.adopt_stream(&found).unwrap();
+        catalog.adopt_stream(&found).unwrap();
+        assert_eq!(catalog.stream(&found.name).unwrap(), Some(found.clone()));
+        let other = Stream { id: StreamId::random(), ..found };
+        assert!(matches!(catalog.adopt_stream(&other), Err(CatalogError::Exists(_))));
+    }
+}
