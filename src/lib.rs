@@ -3,4 +3,5 @@
 mod auth;
 mod catalog;
 mod config;
+mod protocol;
 mod telemetry;

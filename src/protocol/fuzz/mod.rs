@@ -1,0 +1,7 @@
+//! Fuzz targets: every parser of this room, see `crate::fuzz`.
+
+mod rtp;
+mod rtsp;
+
+pub(crate) use rtp::{rtp_aac, rtp_g711, rtp_h264, rtp_h265, rtp_latm, rtp_opus, rtp_packet, sdp};
+pub(crate) use rtsp::{rtsp_client, rtsp_transport, rtsp_wire};

@@ -1,0 +1,185 @@
+//! What a track is: from the SDP, then from parameter sets in band.
+
+use bytes::Bytes;
+use media::codec::bits::BitReader;
+use media::codec::{CodecError, aac, g711, h264, h265, nal, opus};
+use media::{RandomAccess, Timescale, Track, TrackId};
+
+use crate::protocol::sdp::Format;
+
+/// Most picture parameter sets kept: all that ids allow (ITU-T H.264 section 7.4.2.2).
+const MAX_PPS: usize = 256;
+
+/// The parameter sets of a video track, the newest of each.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Sets {
+    vps: Option<Bytes>,
+    sps: Option<Bytes>,
+    pps: Vec<Bytes>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Video {
+    H264,
+    H265,
+}
+
+/// What is known of a track.
+#[derive(Debug)]
+pub(super) struct Describe {
+    id: TrackId,
+    video: Option<Video>,
+    sets: Sets,
+    top_temporal_id: u8,
+    track: Option<Track>,
+    error: Option<CodecError>,
+}
+
+/// What an access unit says.
+#[derive(Debug)]
+pub(super) struct Look {
+    pub random_access: RandomAccess,
+    pub disposable: bool,
+    /// The track, when it is described from here on or described differently.
+    pub changed: Option<Track>,
+}
+
+impl Describe {
+    /// What the SDP says.
+    pub(super) fn new(id: TrackId, format: &Format) -> Describe {
+        let mut describe =
+            Describe { id, video: None, sets: Sets::default(), top_temporal_id: 0, track: None, error: None };
+        let track = match format {
+            Format::H264 { sps, pps } => {
+                describe.video = Some(Video::H264);
+                describe.sets.sps = sps.first().cloned();
+                describe.sets.pps = pps.iter().take(MAX_PPS).cloned().collect();
+                return describe.rebuilt();
+            }
+            Format::H265 { vps, sps, pps } => {
+                describe.video = Some(Video::H265);
+                describe.sets.vps = vps.first().cloned();
+                describe.sets.sps = sps.first().cloned();
+                describe.sets.pps = pps.iter().take(MAX_PPS).cloned().collect();
+                return describe.rebuilt();
+            }
+            Format::Aac { config, .. } | Format::Latm { config, .. } => aac::track(id, config),
+            Format::Opus { channels } => opus::track(id, *channels),
+            Format::Pcmu => Ok(g711::track(id, g711::Law::Mu)),
+            Format::Pcma => Ok(g711::track(id, g711::Law::A)),
+            Format::Unknown { .. } => Err(CodecError::Unsupported("payload format")),
+        };
+        match track {
+            Ok(track) => describe.track = Some(track),
+            Err(error) => describe.error = Some(error),
+        }
+        describe
+    }
+
+    fn rebuilt(mut self) -> Describe {
+        self.rebuild();
+        self
+    }
+
+    /// The track, once described.
+    pub(super) fn track(&self) -> Option<&Track> {
+        self.track.as_ref()
+    }
+
+    /// Why it is not.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.error.as_ref().map(CodecError::to_string)
+    }
+
+    /// Of the units: that of the track, which is fixed before it is described.
+    pub(super) fn timescale(&self) -> Timescale {
+        self.track.as_ref().map_or(Timescale::VIDEO, |track| track.timescale)
+    }
+
+    /// Reads what an access unit says of itself and of its track.
+    pub(super) fn look(&mut self, unit: &Bytes) -> Look {
+        let Some(video) = self.video else {
+            return Look { random_access: RandomAccess::Closed, disposable: false, changed: None };
+        };
+        let nals = nal::length_prefixed(unit, 4).map_while(Result::ok);
+        match video {
+            Video::H264 => {
+                let unit = h264::classify(nals);
+                let changed = self.take(&[], &unit.sps, &unit.pps);
+                Look { random_access: unit.random_access, disposable: unit.disposable, changed }
+            }
+            Video::H265 => {
+                let unit = h265::classify(nals, self.top_temporal_id);
+                let changed = self.take(&unit.vps, &unit.sps, &unit.pps);
+                Look { random_access: unit.random_access, disposable: unit.disposable, changed }
+            }
+        }
+    }
+
+    /// Takes parameter sets of a unit; the track, when they change it.
+    fn take(&mut self, vps: &[&[u8]], sps: &[&[u8]], pps: &[&[u8]]) -> Option<Track> {
+        let fresh =
+            |kept: &Option<Bytes>, seen: Option<&&[u8]>| seen.is_some_and(|seen| kept.as_deref() != Some(*seen));
+        let new_vps = fresh(&self.sets.vps, vps.first());
+        let new_sps = fresh(&self.sets.sps, sps.first());
+        let new_pps = pps.iter().any(|seen| !self.sets.pps.iter().any(|kept| kept == seen));
+        if !new_vps && !new_sps && !new_pps {
+            return None;
+        }
+        let before = self.sets.clone();
+        if new_vps {
+            self.sets.vps = vps.first().map(|bytes| Bytes::copy_from_slice(bytes));
+        }
+        if new_sps {
+            self.sets.sps = sps.first().map(|bytes| Bytes::copy_from_slice(bytes));
+            if !pps.is_empty() {
+                self.sets.pps.clear();
+            }
+        }
+        for seen in pps {
+            let header = if self.video == Some(Video::H265) { 2 } else { 1 };
+            let id = pps_id(seen, header);
+            self.sets.pps.retain(|kept| pps_id(kept, header) != id);
+            if self.sets.pps.len() < MAX_PPS {
+                self.sets.pps.push(Bytes::copy_from_slice(seen));
+            }
+        }
+        let changed = self.rebuild();
+        if self.error.is_some() && self.track.is_some() {
+            // Sets that describe nothing we can store do not replace those that did.
+            self.sets = before;
+        }
+        changed
+    }
+
+    /// The track of the sets, when it is not what it was.
+    fn rebuild(&mut self) -> Option<Track> {
+        let sps = self.sets.sps.as_deref()?;
+        let pps: Vec<&[u8]> = self.sets.pps.iter().map(|pps| &pps[..]).collect();
+        let built = match self.video? {
+            Video::H264 => h264::track(self.id, sps, &pps),
+            Video::H265 => h265::track(self.id, self.sets.vps.as_deref().unwrap_or_default(), sps, &pps),
+        };
+        let track = match built {
+            Ok(track) => track,
+            Err(error) => {
+                self.error = Some(error);
+                return None;
+            }
+        };
+        self.error = None;
+        if self.video == Some(Video::H265) {
+            self.top_temporal_id = h265::Sps::parse(sps).map_or(0, |sps| sps.top_temporal_id);
+        }
+        if self.track.as_ref().is_some_and(|before| before.continues(&track)) {
+            return None;
+        }
+        self.track = Some(track.clone());
+        Some(track)
+    }
+}
+
+/// The id of a picture parameter set behind a NAL header of this many bytes.
+fn pps_id(pps: &[u8], header: usize) -> Option<u32> {
+    BitReader::new(pps.get(header..)?).ue().ok()
+}

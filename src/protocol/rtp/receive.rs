@@ -1,0 +1,289 @@
+//! One track's packets in, its access units and descriptions out: what RTSP and WebRTC share.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use media::{AccessUnit, ProducerTime, ServerTime, Timescale, Track, TrackId};
+
+use super::depacketise::{Depacketiser, Piece, Unit};
+use super::describe::Describe;
+use super::packet::{self, Packet};
+use super::reorder::{Placed, Reorder};
+use super::rtcp::{self, Report};
+use super::sequence::{Arrival, Sequence, Timestamp};
+use super::statistics::Statistics;
+use crate::protocol::sdp::Media;
+
+/// Packets of another source in a row after which it is believed that the source began anew.
+const NEW_SOURCE_AFTER: u32 = 16;
+
+/// When bytes came, by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    /// For spans.
+    pub now: Instant,
+    /// For records.
+    pub wall: ServerTime,
+}
+
+/// What a track gives.
+#[derive(Clone, Debug)]
+pub(crate) enum Received {
+    /// The track is described, or described differently from here on.
+    Track(Track),
+    /// The next unit in decode order.
+    Unit(AccessUnit),
+    /// At `ticks` of the track the producer's clock showed `producer`.
+    SenderReport { track: TrackId, ticks: i64, producer: ProducerTime, arrival: ServerTime },
+}
+
+/// What was counted, for status and logs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Counters {
+    /// RTP packets taken.
+    pub packets: u64,
+    /// Packets that never came.
+    pub lost: u64,
+    /// Packets that came twice, or later than we waited.
+    pub late: u64,
+    /// Bytes that are no RTP packet, or far outside the sequence.
+    pub malformed: u64,
+    /// Packets of a payload type that the description does not name.
+    pub wrong_payload_type: u64,
+    /// Packets of a source other than the one we listen to.
+    pub wrong_source: u64,
+    /// Units given out.
+    pub units: u64,
+}
+
+/// Receives one track.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    id: TrackId,
+    payload_type: u8,
+    clock: Timescale,
+    datagrams: bool,
+    own_ssrc: u32,
+    ssrc: Option<u32>,
+    other_source: (u32, u32),
+    sequence: Sequence,
+    timestamp: Timestamp,
+    reorder: Reorder,
+    last_sequence: Option<i64>,
+    lost: u32,
+    depacketiser: Depacketiser,
+    units: VecDeque<Unit>,
+    describe: Describe,
+    statistics: Statistics,
+    /// A sender report that came before the first packet.
+    early_report: Option<(u32, u64, ServerTime)>,
+    counters: Counters,
+}
+
+impl Receiver {
+    /// For `media` as track `id`; `datagrams` may be swapped on the way, other transports keep order. `own_ssrc` is
+    /// the source that our reports come from. None when the format is not one of ours.
+    pub(crate) fn new(id: TrackId, media: &Media, datagrams: bool, own_ssrc: u32) -> Option<Receiver> {
+        Some(Receiver {
+            id,
+            payload_type: media.payload_type,
+            clock: Timescale::new(media.clock_rate)?,
+            datagrams,
+            own_ssrc,
+            ssrc: None,
+            other_source: (0, 0),
+            sequence: Sequence::default(),
+            timestamp: Timestamp::default(),
+            reorder: Reorder::default(),
+            last_sequence: None,
+            lost: 0,
+            depacketiser: Depacketiser::new(&media.format)?,
+            units: VecDeque::new(),
+            describe: Describe::new(id, &media.format),
+            statistics: Statistics::default(),
+            early_report: None,
+            counters: Counters::default(),
+        })
+    }
+
+    /// The track, once described: by the SDP or by parameter sets in band.
+    pub(crate) fn track(&self) -> Option<&Track> {
+        self.describe.track()
+    }
+
+    /// Why the track is not described, where more is known than that nothing came.
+    pub(crate) fn problem(&self) -> Option<String> {
+        self.describe.problem()
+    }
+
+    /// What was counted.
+    pub(crate) fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Takes a packet.
+    pub(crate) fn rtp(&mut self, bytes: &[u8], at: Moment, out: &mut VecDeque<Received>) {
+        let Ok(packet) = packet::parse(bytes) else {
+            self.counters.malformed += 1;
+            return;
+        };
+        if packet.payload_type != self.payload_type {
+            self.counters.wrong_payload_type += 1;
+            return;
+        }
+        if !self.is_source(packet.ssrc) {
+            self.counters.wrong_source += 1;
+            return;
+        }
+        let sequence = match self.sequence.extend(packet.sequence) {
+            Arrival::At(sequence) => sequence,
+            Arrival::Start(sequence) => {
+                // What was held of the old order comes out first, then the unit in the making is over.
+                self.flush(at, out);
+                self.reorder.start(sequence);
+                self.statistics.reset();
+                self.lost = self.lost.saturating_add(u32::from(self.last_sequence.is_some()));
+                self.last_sequence = None;
+                sequence
+            }
+            Arrival::Doubtful => {
+                self.counters.malformed += 1;
+                return;
+            }
+        };
+        self.counters.packets += 1;
+        let arrival_units = self.clock.from_micros(at.wall.micros());
+        self.statistics.packet(sequence, i64::from(packet.timestamp), arrival_units);
+        if !self.datagrams {
+            return match self.last_sequence {
+                Some(last) if sequence <= last => self.counters.late += 1,
+                _ => self.deliver(sequence, &packet, at.wall, out),
+            };
+        }
+        match self.reorder.place(sequence, bytes, at.now) {
+            Placed::Next => self.deliver(sequence, &packet, at.wall, out),
+            Placed::Late => self.counters.late += 1,
+            Placed::Held => {}
+        }
+        self.tick(at, out);
+    }
+
+    /// Gives up packets that have been missing for too long. To be called at least each [`super::reorder::MAX_WAIT`]
+    /// while [`Receiver::is_waiting`].
+    pub(crate) fn tick(&mut self, at: Moment, out: &mut VecDeque<Received>) {
+        while let Some((sequence, bytes)) = self.reorder.pop(at.now) {
+            let packet = packet::parse(&bytes).expect("it was parsed when it came");
+            self.deliver(sequence, &packet, at.wall, out);
+        }
+    }
+
+    /// Whether packets wait for missing ones.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.reorder.is_waiting()
+    }
+
+    /// Takes an RTCP packet.
+    pub(crate) fn rtcp(&mut self, bytes: &[u8], at: Moment, out: &mut VecDeque<Received>) {
+        for report in rtcp::parse(bytes) {
+            match report {
+                Report::Sender { ssrc, ntp, timestamp } if self.ssrc.is_none_or(|ours| ours == ssrc) => {
+                    self.statistics.sender_report(ntp, at.now);
+                    if !self.sender_report(timestamp, ntp, at.wall, out) {
+                        self.early_report = Some((timestamp, ntp, at.wall));
+                    }
+                }
+                Report::Sender { .. } => self.counters.wrong_source += 1,
+                // Its end is told by the session; a forged one must not end anything.
+                Report::Bye { .. } => {}
+            }
+        }
+    }
+
+    /// A receiver report to send to the source.
+    pub(crate) fn report(&mut self, now: Instant) -> Vec<u8> {
+        let block = self.ssrc.and_then(|ssrc| self.statistics.report(ssrc, now));
+        rtcp::receiver_report(self.own_ssrc, block)
+    }
+
+    /// The source has ended: what is held or nearly complete comes out.
+    pub(crate) fn flush(&mut self, at: Moment, out: &mut VecDeque<Received>) {
+        let later = Moment { now: at.now + super::reorder::MAX_WAIT, wall: at.wall };
+        self.tick(later, out);
+        self.depacketiser.finish(&mut self.units);
+        self.give(out);
+    }
+
+    fn is_source(&mut self, ssrc: u32) -> bool {
+        match self.ssrc {
+            Some(ours) if ours == ssrc => {
+                self.other_source.1 = 0;
+                return true;
+            }
+            Some(_) => {}
+            None => {
+                self.ssrc = Some(ssrc);
+                return true;
+            }
+        }
+        // A camera that restarts its encoder may choose a new source; one stray packet must not steal the track.
+        let (other, count) = self.other_source;
+        self.other_source = (ssrc, if other == ssrc { count + 1 } else { 1 });
+        if self.other_source.1 < NEW_SOURCE_AFTER {
+            return false;
+        }
+        self.ssrc = Some(ssrc);
+        self.other_source = (0, 0);
+        self.sequence.reset();
+        true
+    }
+
+    fn deliver(&mut self, sequence: i64, packet: &Packet<'_>, arrival: ServerTime, out: &mut VecDeque<Received>) {
+        if let Some(last) = self.last_sequence {
+            let missing = sequence - last - 1;
+            self.counters.lost += u64::try_from(missing).unwrap_or(0);
+            self.lost = self.lost.saturating_add(u32::try_from(missing).unwrap_or(0));
+        }
+        self.last_sequence = Some(sequence);
+        let timestamp = self.timestamp.extend(packet.timestamp);
+        if let Some((timestamp, ntp, wall)) = self.early_report.take() {
+            self.sender_report(timestamp, ntp, wall, out);
+        }
+        let lost = std::mem::take(&mut self.lost);
+        let piece = Piece { marker: packet.marker, timestamp, lost, arrival, payload: packet.payload };
+        self.depacketiser.push(piece, &mut self.units);
+        self.give(out);
+    }
+
+    fn give(&mut self, out: &mut VecDeque<Received>) {
+        while let Some(unit) = self.units.pop_front() {
+            let look = self.describe.look(&unit.data);
+            if let Some(track) = look.changed {
+                out.push_back(Received::Track(track));
+            }
+            let timescale = self.describe.timescale();
+            let ticks = |units: i64| media::time::rescale(units, self.clock, timescale);
+            let duration = unit.duration.and_then(|duration| u32::try_from(ticks(i64::from(duration))).ok());
+            self.counters.units += 1;
+            out.push_back(Received::Unit(AccessUnit {
+                track: self.id,
+                pts: ticks(unit.timestamp),
+                duration,
+                random_access: look.random_access,
+                disposable: look.disposable,
+                loss_before: unit.loss_before,
+                arrival: unit.arrival,
+                data: unit.data,
+            }));
+        }
+    }
+
+    /// False before the first packet.
+    fn sender_report(&mut self, timestamp: u32, ntp: u64, arrival: ServerTime, out: &mut VecDeque<Received>) -> bool {
+        let Some(extended) = self.timestamp.near(timestamp) else { return false };
+        let Some(micros) = rtcp::ntp_to_unix_micros(ntp) else { return true };
+        let ticks = media::time::rescale(extended, self.clock, self.describe.timescale());
+        let producer = ProducerTime::from_micros(micros);
+        out.push_back(Received::SenderReport { track: self.id, ticks, producer, arrival });
+        true
+    }
+}

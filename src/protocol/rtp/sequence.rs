@@ -1,0 +1,119 @@
+//! Wire counters that wrap, extended on arrival and never seen short again.
+
+/// Steps ahead beyond this are a new start rather than loss (RFC 3550 appendix A.1, MAX_DROPOUT).
+const MAX_AHEAD: i64 = 3_000;
+/// Steps back up to this are late or doubled packets (appendix A.1, MAX_MISORDER).
+const MAX_BACK: i64 = 100;
+
+/// What a packet's sequence number means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Arrival {
+    /// The first packet, or the first after a new start: order begins anew at this extended number.
+    Start(i64),
+    /// Ahead of everything before, or late by less than [`MAX_BACK`].
+    At(i64),
+    /// Neither; believed when the next packet follows it.
+    Doubtful,
+}
+
+/// Extends 16-bit sequence numbers; a source that starts anew is believed at its second packet in a row.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sequence {
+    highest: Option<i64>,
+    doubtful_next: Option<u16>,
+}
+
+impl Sequence {
+    /// Extends `sequence`.
+    pub(crate) fn extend(&mut self, sequence: u16) -> Arrival {
+        let Some(highest) = self.highest else {
+            return self.start(sequence);
+        };
+        let step = i64::from(sequence.wrapping_sub(highest as u16) as i16);
+        if (-MAX_BACK..=MAX_AHEAD).contains(&step) {
+            self.doubtful_next = None;
+            self.highest = Some(highest.max(highest + step));
+            return Arrival::At(highest + step);
+        }
+        if self.doubtful_next == Some(sequence) {
+            return self.start(sequence);
+        }
+        self.doubtful_next = Some(sequence.wrapping_add(1));
+        Arrival::Doubtful
+    }
+
+    /// Forgets everything: another source speaks.
+    pub(crate) fn reset(&mut self) {
+        self.doubtful_next = None;
+        // The next number starts a new cycle, so that order goes on.
+        self.highest = None;
+    }
+
+    /// The highest number so far.
+    #[cfg(test)]
+    pub(crate) fn highest(&self) -> Option<i64> {
+        self.highest
+    }
+
+    fn start(&mut self, sequence: u16) -> Arrival {
+        self.doubtful_next = None;
+        self.highest = Some(i64::from(sequence));
+        Arrival::Start(i64::from(sequence))
+    }
+}
+
+/// Extends 32-bit timestamps: each is taken as the nearest to the one before.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Timestamp {
+    last: Option<i64>,
+}
+
+impl Timestamp {
+    /// Extends `timestamp` and remembers it.
+    pub(crate) fn extend(&mut self, timestamp: u32) -> i64 {
+        let extended = self.near(timestamp).unwrap_or(i64::from(timestamp));
+        self.last = Some(extended);
+        extended
+    }
+
+    /// Extends `timestamp` without remembering it; none before the first packet.
+    pub(crate) fn near(&self, timestamp: u32) -> Option<i64> {
+        let last = self.last?;
+        Some(last + i64::from(timestamp.wrapping_sub(last as u32) as i32))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequence_goes_on_past_the_wrap_with_late_packets() {
+        let mut sequence = Sequence::default();
+        assert_eq!(sequence.extend(65_534), Arrival::Start(65_534));
+        assert_eq!(sequence.extend(0), Arrival::At(65_536));
+        assert_eq!(sequence.extend(65_535), Arrival::At(65_535));
+        assert_eq!(sequence.extend(1), Arrival::At(65_537));
+        assert_eq!(sequence.highest(), Some(65_537));
+    }
+
+    #[test]
+    fn a_jump_is_believed_at_its_second_packet() {
+        let mut sequence = Sequence::default();
+        sequence.extend(10);
+        assert_eq!(sequence.extend(40_000), Arrival::Doubtful);
+        assert_eq!(sequence.extend(11), Arrival::At(11));
+        assert_eq!(sequence.extend(40_001), Arrival::Doubtful);
+        assert_eq!(sequence.extend(40_002), Arrival::Start(40_002));
+    }
+
+    #[test]
+    fn timestamps_go_on_past_the_wrap_and_back_for_reordered_pictures() {
+        let mut timestamp = Timestamp::default();
+        assert_eq!(timestamp.extend(u32::MAX - 10), i64::from(u32::MAX) - 10);
+        assert_eq!(timestamp.extend(3_000), i64::from(u32::MAX) + 3_001);
+        assert_eq!(timestamp.near(u32::MAX), Some(i64::from(u32::MAX)));
+        assert_eq!(timestamp.extend(u32::MAX), i64::from(u32::MAX));
+        assert_eq!(timestamp.extend(6_000), i64::from(u32::MAX) + 6_001);
+    }
+}
