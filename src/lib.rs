@@ -3,5 +3,6 @@
 mod auth;
 mod catalog;
 mod config;
+mod live;
 mod protocol;
 mod telemetry;

@@ -1,0 +1,142 @@
+//! The one writer of a stream, as ingest holds it.
+
+use std::sync::Arc;
+
+use media::{AccessUnit, GapReason, ProducerTime, ServerTime, TrackId, TrackSet};
+use store::StoreError;
+use tokio::sync::watch;
+
+use super::hub::Share;
+use super::seat::Accepted;
+use super::state::StreamState;
+
+/// Who publishes, for the second-publisher rule, logs and status.
+#[derive(Clone, Debug)]
+pub(crate) struct PublisherInfo {
+    /// The credential: [`crate::auth::Principal::id`].
+    pub credential: String,
+    /// `rtsp+tcp`, `rtsp+udp`, later `whip`, `put_media`.
+    pub protocol: &'static str,
+    /// Address of the peer.
+    pub peer: String,
+    /// Whether the source can be held back (TCP) or must lose media when the disk is stuck (UDP, WebRTC).
+    pub can_wait: bool,
+}
+
+/// Why publishing did not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PublishError {
+    /// Somebody is there whom the stream's `on_second_publisher` does not let this credential replace.
+    #[error(
+        "stream {stream} is being published from {peer} since {}, and this credential may not take over",
+        shown(since)
+    )]
+    Busy { stream: String, peer: String, since: ServerTime },
+    #[error("the volume is full; nothing is recorded until space is freed")]
+    DiskFull,
+    #[error("the server is stopping")]
+    Stopping,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn shown(time: &ServerTime) -> String {
+    jiff::Timestamp::from_microsecond(time.micros()).map_or_else(|_| "?".into(), |time| format!("{time:.0}"))
+}
+
+/// Why a publisher must stop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum Ended {
+    #[error("another publisher took over")]
+    TakenOver,
+    #[error("the stream was deleted")]
+    Deleted,
+    #[error("the server is stopping")]
+    Stopping,
+    #[error("the volume is full")]
+    DiskFull,
+}
+
+/// The one writer of a stream. Dropping it ends the session: its open fragment is closed and persisted.
+pub(crate) struct Publisher {
+    pub(super) state: Arc<StreamState>,
+    pub(super) session: u64,
+    pub(super) ended: watch::Receiver<Option<Ended>>,
+    /// Bytes not on disk beyond which we wait or drop.
+    pub(super) budget: Share,
+}
+
+impl Publisher {
+    /// Says what the units are; before the first unit, and again whenever parameters change (a set that
+    /// does not continue the one before closes the open fragment).
+    pub(crate) fn set_tracks(&mut self, tracks: TrackSet) {
+        self.state.set_tracks(self.session, tracks);
+    }
+
+    /// "At `ticks` of the session's own timeline of `track`, the producer's clock showed `producer`", from an RTCP sender
+    /// report that arrived at `arrival`.
+    pub(crate) fn sender_report(&mut self, track: TrackId, ticks: i64, producer: ProducerTime, arrival: ServerTime) {
+        self.state.sender_report(self.session, track, ticks, producer, arrival);
+    }
+
+    /// Appends a unit; units of a track come in decode order. Waits while the disk is behind, when the source can.
+    ///
+    /// # Errors
+    /// When the session is over; nothing that is pushed after that is recorded.
+    pub(crate) async fn push(&mut self, unit: AccessUnit) -> Result<(), Ended> {
+        let mut unit = match self.state.accept(self.session, unit, self.budget.bytes()) {
+            Accepted::Done => return Ok(()),
+            Accepted::Over => return Err(self.reason()),
+            Accepted::Full(unit) => unit,
+        };
+        loop {
+            let mut settled = std::pin::pin!(self.state.settled.notified());
+            settled.as_mut().enable();
+            unit = match self.state.accept(self.session, unit, self.budget.bytes()) {
+                Accepted::Done => return Ok(()),
+                Accepted::Over => return Err(self.reason()),
+                Accepted::Full(unit) => unit,
+            };
+            tokio::select! {
+                () = settled => {}
+                ended = wait_for_end(&mut self.ended) => return Err(ended),
+            }
+        }
+    }
+
+    /// Resolves when this publisher must stop.
+    pub(crate) async fn ended(&mut self) -> Ended {
+        wait_for_end(&mut self.ended).await
+    }
+
+    /// Closes the open fragment, waits until everything is persisted, and leaves.
+    ///
+    /// On a stuck disk this takes as long as the disk does: a caller with less time drops it, which gives
+    /// up the wait and nothing else.
+    pub(crate) async fn finish(self) {
+        self.leave();
+        let newest = self.state.shared().tail.newest();
+        self.state.settled_to(newest).await;
+    }
+
+    fn leave(&self) {
+        self.state.vacate_session(self.session, Ended::Stopping, GapReason::PublisherLeft);
+    }
+
+    /// Why the session is over; it is.
+    fn reason(&self) -> Ended {
+        self.ended.borrow().unwrap_or(Ended::Stopping)
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+async fn wait_for_end(ended: &mut watch::Receiver<Option<Ended>>) -> Ended {
+    // The seat drops the sender only after it has said why.
+    let _closed = ended.wait_for(Option::is_some).await.is_err();
+    ended.borrow().unwrap_or(Ended::Stopping)
+}

@@ -1,0 +1,220 @@
+//! The publisher's seat of a stream: who may sit, what happens to who sat there before, and the
+//! fragmenter that goes with the seat.
+//!
+//! The fragmenter stays here and not in the [`super::Publisher`], so that a takeover, a deletion or a
+//! stop closes the open fragment at once, whatever the connection behind the publisher is doing.
+
+use std::sync::MutexGuard;
+use std::time::{Duration, Instant};
+
+use media::fragmenter::{Continuation, Fragmenter};
+use media::{AccessUnit, GapReason, ProducerTime, RandomAccess, ServerTime, TrackId, TrackSet};
+use tokio::sync::watch;
+
+use super::meters::Meters;
+use super::publisher::Ended;
+use super::state::StreamState;
+use crate::catalog::SecondPublisher;
+
+/// Who holds the stream's one writing end.
+pub(super) enum Seat {
+    /// The store was not asked yet where the stream continues.
+    Unknown,
+    /// Nobody; the next publisher continues here.
+    Vacant(Box<Continuation>),
+    /// Somebody.
+    Taken(Box<Session>),
+    /// Nobody ever again.
+    Deleted,
+    /// The fragmenter failed in the middle of a change: its numbers cannot be trusted, so nobody until the
+    /// next start of the server, which takes a new epoch.
+    Broken,
+}
+
+/// One publisher's time in the seat.
+pub(super) struct Session {
+    /// Tells a publisher whether it is still the one.
+    pub id: u64,
+    pub fragmenter: Fragmenter,
+    pub credential: String,
+    pub can_wait: bool,
+    pub ended: watch::Sender<Option<Ended>>,
+    pub meters: Meters,
+    /// Track that leads: after a drop, recording goes on where it can be decoded from.
+    pub lead: Option<TrackId>,
+    /// The disk is too far behind a source that cannot wait: units are dropped until there is room.
+    pub discarding: bool,
+    /// When its last unit came; none while it is held back, which is no silence of its own.
+    pub heard: Option<Instant>,
+}
+
+/// What became of a unit.
+pub(super) enum Accepted {
+    /// It was taken, or counted as dropped.
+    Done,
+    /// The disk is behind: try again when something is settled.
+    Full(AccessUnit),
+    /// The session is over.
+    Over,
+}
+
+impl Session {
+    /// Whether recording can resume at `unit` after a drop.
+    fn resumes_at(&self, unit: &AccessUnit) -> bool {
+        unit.random_access != RandomAccess::No && self.lead.is_none_or(|lead| lead == unit.track)
+    }
+}
+
+/// Whether a newcomer with `credential` takes the seat from who holds it with `holder`.
+pub(super) fn takes_over(rule: SecondPublisher, holder: &str, credential: &str) -> bool {
+    match rule {
+        SecondPublisher::SameCredential => holder == credential,
+        SecondPublisher::Refuse => false,
+        SecondPublisher::Takeover => true,
+    }
+}
+
+impl StreamState {
+    /// The seat. A panic while it was held can only have come from the fragmenter, and ends the stream it broke.
+    pub fn seat(&self) -> MutexGuard<'_, Seat> {
+        match self.seat.lock() {
+            Ok(seat) => seat,
+            Err(poisoned) => {
+                self.seat.clear_poison();
+                let mut seat = poisoned.into_inner();
+                tracing::error!(stream = %self.id, "the fragmenter failed; the stream takes no publisher until restart");
+                if let Seat::Taken(session) = &*seat {
+                    session.meters.publishers.decrement(1.0);
+                    session.ended.send_replace(Some(Ended::Stopping));
+                }
+                if self.shared().publisher.is_some() {
+                    self.left(GapReason::PublisherLeft);
+                    self.work.notify_one();
+                }
+                *seat = Seat::Broken;
+                seat
+            }
+        }
+    }
+
+    /// Ends the session in the seat, if there is one: closes its open fragment, says `ended` to its
+    /// publisher and `gap` to the next fragment.
+    pub fn vacate(&self, seat: &mut Seat, ended: Ended, gap: GapReason) {
+        if !matches!(seat, Seat::Taken(_)) {
+            return;
+        }
+        let Seat::Taken(session) = std::mem::replace(seat, Seat::Broken) else { return };
+        let Session { mut fragmenter, ended: said, meters, .. } = *session;
+        self.deliver(fragmenter.close(true), &meters);
+        *seat = Seat::Vacant(Box::new(fragmenter.into_continuation(gap)));
+        meters.publishers.decrement(1.0);
+        self.left(gap);
+        said.send_replace(Some(ended));
+        // The recorder may be asleep with nothing to do: it is to seal the block in a while.
+        self.work.notify_one();
+    }
+
+    fn left(&self, gap: GapReason) {
+        let mut shared = self.shared();
+        shared.publisher = None;
+        shared.left = Some(gap);
+        self.edge.send_modify(|edge| edge.live = false);
+    }
+
+    /// Ends the session in the seat, if it is `session`.
+    pub fn vacate_session(&self, session: u64, ended: Ended, gap: GapReason) {
+        let mut seat = self.seat();
+        if matches!(&*seat, Seat::Taken(held) if held.id == session) {
+            self.vacate(&mut seat, ended, gap);
+        }
+    }
+
+    /// Ends whichever session is in the seat.
+    pub fn vacate_any(&self, ended: Ended, gap: GapReason) {
+        self.vacate(&mut self.seat(), ended, gap);
+    }
+
+    /// The next fragment to start does not continue what was recorded, because of `gap`.
+    pub fn break_recording(&self, gap: GapReason) {
+        match &mut *self.seat() {
+            Seat::Taken(session) => session.fragmenter.break_with(gap),
+            Seat::Vacant(continuation) => continuation.reason = gap,
+            Seat::Unknown | Seat::Deleted | Seat::Broken => {}
+        }
+    }
+
+    /// See [`super::Publisher::set_tracks`].
+    pub fn set_tracks(&self, session: u64, tracks: TrackSet) {
+        let mut seat = self.seat();
+        let Some(held) = session_of(&mut seat, session) else { return };
+        held.lead = Some(tracks.lead().id);
+        self.deliver(held.fragmenter.set_tracks(tracks), &held.meters);
+        if let Some((id, tracks)) = held.fragmenter.tracks() {
+            self.shared().newest_set = Some((id, tracks.clone()));
+        }
+    }
+
+    /// See [`super::Publisher::sender_report`].
+    pub fn sender_report(&self, session: u64, track: TrackId, ticks: i64, producer: ProducerTime, arrival: ServerTime) {
+        if let Some(held) = session_of(&mut self.seat(), session) {
+            held.fragmenter.sender_report(track, ticks, producer, arrival);
+        }
+    }
+
+    /// Closes the open fragment of a publisher that has sent nothing for `limit`: what came before is not to wait in
+    /// memory for what may never come. The session goes on.
+    pub fn close_silent(&self, limit: Duration) {
+        if let Seat::Taken(held) = &mut *self.seat()
+            && held.fragmenter.open_bytes() > 0
+            && held.heard.is_some_and(|heard| heard.elapsed() >= limit)
+        {
+            tracing::debug!(stream = %self.id, "the publisher is silent: its open fragment is closed");
+            self.deliver(held.fragmenter.close(false), &held.meters);
+        }
+    }
+
+    /// Gives a unit to the fragmenter, within a `budget` of bytes that are not on disk.
+    pub fn accept(&self, session: u64, unit: AccessUnit, budget: u64) -> Accepted {
+        let mut seat = self.seat();
+        let Some(held) = session_of(&mut seat, session) else { return Accepted::Over };
+        held.heard = Some(Instant::now());
+        let backlog = self.shared().tail.waiting_bytes();
+        // With nothing on its way to the disk, waiting would be for nothing; the fragmenter has its own bound.
+        let behind = backlog > 0 && backlog + held.fragmenter.open_bytes() as u64 > budget;
+        if behind && held.can_wait {
+            held.heard = None;
+            return Accepted::Full(unit);
+        }
+        if behind && !held.discarding {
+            held.discarding = true;
+            self.deliver(held.fragmenter.close(false), &held.meters);
+        }
+        let mut lost = u64::from(unit.loss_before);
+        held.meters.lost_units.increment(lost);
+        // Half of the budget, so that recording does not stutter at its edge.
+        if held.discarding && (backlog > budget / 2 || !held.resumes_at(&unit)) {
+            held.meters.dropped_units.increment(1);
+            lost += 1;
+        } else {
+            if std::mem::take(&mut held.discarding) {
+                held.fragmenter.break_with(GapReason::Overload);
+            }
+            let pushed = held.fragmenter.push(unit);
+            self.deliver(pushed.closed, &held.meters);
+        }
+        if lost > 0
+            && let Some(presence) = &mut self.shared().publisher
+        {
+            presence.lost += lost;
+        }
+        Accepted::Done
+    }
+}
+
+/// The session in the seat, if it is `session`.
+fn session_of(seat: &mut Seat, session: u64) -> Option<&mut Session> {
+    match seat {
+        Seat::Taken(held) if held.id == session => Some(held),
+        _ => None,
+    }
+}

@@ -1,0 +1,119 @@
+//! What is known of a stream now, and of all of them together.
+
+use std::sync::Arc;
+
+use media::{FragmentInfo, ServerTime, StreamId, TrackSet, TrackSetId};
+use store::StoreError;
+
+use super::hub::Hub;
+use super::publisher::PublisherInfo;
+use super::state::Shared;
+use super::tail::Fate;
+
+/// The bit rate is taken over this much of the newest media.
+const BITRATE_SPAN_US: u64 = 10_000_000;
+
+/// What is known of a stream now.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Status {
+    pub publisher: Option<PublisherStatus>,
+    /// Something that a publisher sent is still on its way to the disk.
+    pub unsettled: bool,
+    /// Tracks of the newest track set.
+    pub tracks: Option<(TrackSetId, Arc<TrackSet>)>,
+    /// Oldest and newest fragment, over store and tail.
+    pub first: Option<FragmentInfo>,
+    pub last: Option<FragmentInfo>,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Bits a second over the newest seconds; 0 when nobody publishes.
+    pub bitrate: u64,
+    /// Access units lost since the publisher came.
+    pub lost: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct PublisherStatus {
+    pub info: PublisherInfo,
+    pub since: ServerTime,
+}
+
+/// All streams together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Totals {
+    pub publishers: u64,
+    /// Fragments closed and not on disk yet, ...
+    pub unpersisted: u64,
+    /// ... and their bytes.
+    pub unpersisted_bytes: u64,
+}
+
+impl Hub {
+    /// What is known of the stream now.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) async fn status(&self, stream: StreamId) -> Result<Status, StoreError> {
+        let mut status = match self.existing(stream) {
+            Some(state) => in_memory(&state.shared()),
+            None => Status::default(),
+        };
+        let store = self.store.clone();
+        if let Some(bounds) = self.pool.run(move || store.bounds(stream)).await? {
+            status.bytes = bounds.bytes;
+            status.first = Some(bounds.first.info);
+            // The tail was looked at before, and may have lost its newest to the store meanwhile.
+            let newer = status.last.take().filter(|last| last.position > bounds.last.info.position);
+            status.last = Some(newer.unwrap_or(bounds.last.info));
+        }
+        if status.tracks.is_none()
+            && let Some(id) = status.last.as_ref().map(|last| last.track_set)
+        {
+            status.tracks = self.track_set(stream, id).await?.map(|tracks| (id, tracks));
+        }
+        Ok(status)
+    }
+
+    /// Sums over all streams.
+    pub(crate) fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for state in self.states() {
+            let shared = state.shared();
+            totals.publishers += u64::from(shared.publisher.is_some());
+            totals.unpersisted += shared.tail.waiting();
+            totals.unpersisted_bytes += shared.tail.waiting_bytes();
+        }
+        totals
+    }
+}
+
+fn in_memory(shared: &Shared) -> Status {
+    let publisher = shared.publisher.as_ref();
+    let mut kept = shared.tail.entries().filter(|entry| entry.fate != Fate::Lost).map(|entry| &entry.fragment.info);
+    let first = kept.next().cloned();
+    let last = kept.next_back().cloned().or_else(|| first.clone());
+    Status {
+        publisher: publisher.map(|held| PublisherStatus { info: held.who.clone(), since: held.since }),
+        unsettled: !shared.tail.is_settled(),
+        tracks: shared.newest_set.clone(),
+        first,
+        last,
+        bytes: 0,
+        bitrate: publisher.map_or(0, |_| bitrate(shared)),
+        lost: publisher.map_or(0, |held| held.lost),
+    }
+}
+
+/// Bits a second over the newest fragments.
+fn bitrate(shared: &Shared) -> u64 {
+    let (mut bytes, mut span_us) = (0u64, 0u64);
+    for entry in shared.tail.entries().rev() {
+        if span_us >= BITRATE_SPAN_US {
+            break;
+        }
+        bytes += entry.fragment.body.len() as u64;
+        span_us = span_us.saturating_add(entry.fragment.info.duration_us);
+    }
+    let bits = u128::from(bytes) * 8 * 1_000_000;
+    u64::try_from(bits.checked_div(u128::from(span_us)).unwrap_or(0)).unwrap_or(u64::MAX)
+}

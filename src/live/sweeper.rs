@@ -1,0 +1,293 @@
+//! The sweeper: lets the oldest media go, by each stream's retention and when the volume runs out of space.
+//!
+//! What is dropped is said first: `retained_from` is on stable storage in the catalog before the first
+//! block is unlinked, so that nothing below it is ever reported lost, or comes back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use media::{GapReason, ServerTime, StreamId};
+use metrics::{counter, gauge};
+use store::StoreError;
+
+use super::hub::Hub;
+use super::publisher::Ended;
+use crate::catalog::{Catalog, CatalogError, Stream};
+
+/// Streams taken from the catalog at once.
+const PAGE: usize = 256;
+
+/// How soon the next sweep comes while space is short.
+const SHORT: Duration = Duration::from_secs(1);
+
+/// When and how far the sweeper goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SweeperSettings {
+    /// Between two sweeps. Default 10 s.
+    pub every: Duration,
+    /// Free share of the volume, in thousandths, under which the oldest blocks of all streams go: the store's own
+    /// setting. Default 150.
+    pub soft_free_permille: u32,
+    /// Free share under which nothing is recorded, likewise. Default 50.
+    pub hard_free_permille: u32,
+}
+
+impl Default for SweeperSettings {
+    fn default() -> SweeperSettings {
+        SweeperSettings { every: Duration::from_secs(10), soft_free_permille: 150, hard_free_permille: 50 }
+    }
+}
+
+impl SweeperSettings {
+    /// Free share from which recording goes on after the volume was full: above the mark where it
+    /// stopped, so that it does not start and stop with every block.
+    fn resume_permille(&self) -> u64 {
+        let (soft, hard) = (u64::from(self.soft_free_permille), u64::from(self.hard_free_permille));
+        hard + (soft.saturating_sub(hard) / 10).max(5)
+    }
+
+    /// Whether a volume with these bytes is too full to record on.
+    fn is_full(&self, free: u64, total: u64, was_full: bool) -> bool {
+        let mark = if was_full { self.resume_permille() } else { u64::from(self.hard_free_permille) };
+        total > 0 && free_permille(free, total) < mark
+    }
+
+    /// Bytes to free so that the volume is back above its soft mark.
+    fn shortage(&self, free: u64, total: u64) -> u64 {
+        let mark = u128::from(total) * u128::from(self.soft_free_permille) / 1000;
+        u64::try_from(mark).unwrap_or(u64::MAX).saturating_sub(free)
+    }
+}
+
+fn free_permille(free: u64, total: u64) -> u64 {
+    let permille = u128::from(free) * 1000 / u128::from(total.max(1));
+    u64::try_from(permille).unwrap_or(u64::MAX)
+}
+
+/// The volume, as last looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Space {
+    /// Bytes free for us; 0 before the first look.
+    pub free: u64,
+    /// Bytes in all; 0 before the first look.
+    pub total: u64,
+    /// Nothing is recorded until space is freed.
+    pub full: bool,
+}
+
+/// Why a stream could not be swept; the next sweep tries again.
+#[derive(Debug, thiserror::Error)]
+enum SweepError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+impl Hub {
+    /// The volume, as the sweeper last found it.
+    pub(crate) fn space(&self) -> Space {
+        *self.space.borrow()
+    }
+
+    /// An append met a full volume: nobody publishes until the sweeper finds room.
+    pub(super) fn volume_filled(&self) {
+        self.space.send_modify(|space| space.full = true);
+    }
+
+    pub(super) fn found_space(&self, found: Space) {
+        gauge!("kinora_volume_free_bytes").set(found.free as f64);
+        gauge!("kinora_volume_total_bytes").set(found.total as f64);
+        gauge!("kinora_volume_full").set(if found.full { 1.0 } else { 0.0 });
+        let was_full = self.space.send_replace(found).full;
+        match (was_full, found.full) {
+            (false, true) => tracing::warn!(free = found.free, "the volume is full: nothing is recorded"),
+            (true, false) => tracing::info!(free = found.free, "the volume has room: recording goes on"),
+            _ => {}
+        }
+        if found.full {
+            for state in self.states() {
+                state.vacate_any(Ended::DiskFull, GapReason::DiskFull);
+            }
+        }
+    }
+
+    /// Lets memory go of what the store is about to delete.
+    fn release_before(&self, stream: StreamId, from: ServerTime) {
+        if let Some(state) = self.existing(stream) {
+            state.shared().tail.release_before(from);
+        }
+    }
+
+    fn forget_all_idle(&self) {
+        for stream in self.states().iter().map(|state| state.id).collect::<Vec<_>>() {
+            self.forget_idle(stream);
+        }
+    }
+}
+
+/// The one task that deletes media by rule.
+pub(crate) struct Sweeper {
+    hub: Arc<Hub>,
+    catalog: Arc<Catalog>,
+    settings: SweeperSettings,
+    /// What an earlier life had said to drop and did not get to is dropped now.
+    caught_up: AtomicBool,
+}
+
+impl Sweeper {
+    pub(crate) fn new(hub: Arc<Hub>, catalog: Arc<Catalog>, settings: SweeperSettings) -> Sweeper {
+        Sweeper { hub, catalog, settings, caught_up: AtomicBool::new(false) }
+    }
+
+    /// Sweeps until the hub stops.
+    pub(crate) async fn run(self) {
+        let (hub, every) = (self.hub.clone(), self.settings.every);
+        let sweeper = Arc::new(self);
+        loop {
+            let worker = sweeper.clone();
+            let wait = match tokio::task::spawn_blocking(move || worker.sweep()).await {
+                Ok(wait) => wait,
+                Err(failure) => {
+                    // Without a sweeper the volume fills up: whatever failed is tried again.
+                    tracing::error!(%failure, "the sweep failed");
+                    every
+                }
+            };
+            tokio::select! {
+                () = hub.stopping.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// One sweep over all streams. Returns how long the next one may wait. Blocks.
+    pub(super) fn sweep(&self) -> Duration {
+        self.hub.forget_all_idle();
+        let streams = match self.streams() {
+            Ok(streams) => streams,
+            Err(error) => {
+                tracing::warn!(%error, "nothing is swept");
+                return self.settings.every;
+            }
+        };
+        let mut failures = 0u64;
+        for stream in &streams {
+            if let Err(error) = self.expire(stream) {
+                // One of each sweep is told in full; more would say the same.
+                if failures == 0 {
+                    tracing::warn!(stream = %stream.name, %error, "retention failed; it is tried again");
+                }
+                failures += 1;
+            }
+        }
+        if failures > 1 {
+            tracing::warn!(failures, "retention failed on several streams");
+        }
+        self.caught_up.store(failures == 0, Ordering::Relaxed);
+        match self.watch_space(&streams) {
+            Ok(short) if short => SHORT.min(self.settings.every),
+            Ok(_) => self.settings.every,
+            Err(error) => {
+                tracing::warn!(%error, "the volume's space is not known");
+                self.settings.every
+            }
+        }
+    }
+
+    fn streams(&self) -> Result<Vec<Stream>, CatalogError> {
+        let mut streams: Vec<Stream> = Vec::new();
+        loop {
+            let after = streams.last().map(|stream| stream.name.as_str().to_owned());
+            let page = self.catalog.streams("", after.as_deref(), PAGE)?;
+            let last = page.len() < PAGE;
+            streams.extend(page);
+            if last {
+                return Ok(streams);
+            }
+        }
+    }
+
+    /// Drops what the stream's own retention says.
+    fn expire(&self, stream: &Stream) -> Result<(), SweepError> {
+        let retention = stream.settings.retention;
+        let expired = self.hub.store.expiry(stream.id, retention.max_age, retention.max_bytes)?;
+        let left_over = stream.retained_from.filter(|_| !self.caught_up.load(Ordering::Relaxed));
+        if let Some(from) = expired.max(left_over) {
+            let freed = self.drop_before(stream, from)?;
+            counter!("kinora_blocks_expired_bytes_total").increment(freed);
+        }
+        Ok(())
+    }
+
+    /// Says that nothing before `from` is kept, durably, then drops it. Returns the bytes freed.
+    fn drop_before(&self, stream: &Stream, from: ServerTime) -> Result<u64, SweepError> {
+        if stream.retained_from.is_none_or(|retained| retained < from) {
+            self.catalog.set_retained_from(stream.id, from)?;
+        }
+        self.hub.release_before(stream.id, from);
+        let from = stream.retained_from.map_or(from, |retained| retained.max(from));
+        Ok(self.hub.store.drop_before(stream.id, from)?)
+    }
+
+    /// Keeps the volume above its soft mark by dropping the oldest blocks of all streams, and stops or
+    /// resumes recording at the hard one. True when space is short still.
+    fn watch_space(&self, streams: &[Stream]) -> Result<bool, StoreError> {
+        let (mut free, mut total) = self.hub.store.space()?;
+        if self.settings.shortage(free, total) > 0 {
+            self.make_room(streams)?;
+            (free, total) = self.hub.store.space()?;
+        }
+        let full = self.settings.is_full(free, total, self.hub.space().full);
+        self.hub.found_space(Space { free, total, full });
+        Ok(full || self.settings.shortage(free, total) > 0)
+    }
+
+    /// Drops the oldest blocks, whosoever they are, until the volume is above its soft mark again.
+    fn make_room(&self, streams: &[Stream]) -> Result<(), StoreError> {
+        let mut freed = 0u64;
+        for (id, from) in self.hub.store.reclaim_plan()? {
+            // A stream that the catalog does not know is being deleted.
+            let Some(stream) = streams.iter().find(|stream| stream.id == id) else { continue };
+            match self.drop_before(stream, from) {
+                Ok(bytes) => freed = freed.saturating_add(bytes),
+                Err(error) => tracing::warn!(stream = %stream.name, %error, "its oldest media stays"),
+            }
+        }
+        if freed > 0 {
+            counter!("kinora_blocks_evicted_bytes_total").increment(freed);
+            tracing::info!(freed, "dropped the oldest media to free space");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recording_stops_at_the_hard_mark_and_resumes_above_it() {
+        let settings = SweeperSettings::default();
+        assert!(!settings.is_full(50, 1000, false));
+        assert!(settings.is_full(49, 1000, false));
+        assert!(settings.is_full(50, 1000, true), "not at the mark where it stopped");
+        assert!(settings.is_full(59, 1000, true));
+        assert!(!settings.is_full(60, 1000, true));
+    }
+
+    #[test]
+    fn volume_of_unknown_size_is_not_full() {
+        assert!(!SweeperSettings::default().is_full(0, 0, false));
+        assert_eq!(SweeperSettings::default().shortage(0, 0), 0);
+    }
+
+    #[test]
+    fn shortage_is_what_the_soft_mark_lacks() {
+        let settings = SweeperSettings::default();
+        assert_eq!(settings.shortage(100, 1000), 50);
+        assert_eq!(settings.shortage(150, 1000), 0);
+        assert_eq!(settings.shortage(0, u64::MAX), u64::try_from(u128::from(u64::MAX) * 150 / 1000).unwrap());
+    }
+}

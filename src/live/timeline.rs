@@ -1,0 +1,167 @@
+//! What is there in a range: one snapshot over store and tail.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use media::{Fragment, FragmentInfo, FragmentNumber, Position, StreamId, TrackSet, TrackSetId};
+use store::{Select, StoreError, Stored};
+
+use super::hub::Hub;
+use super::tail::{Entry, Fate};
+
+/// A fragment of a timeline, wherever its bytes are.
+#[derive(Clone, Debug)]
+pub(crate) struct Descriptor {
+    pub info: FragmentInfo,
+    pub source: Source,
+}
+
+/// Where a fragment's bytes are.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// In memory; `persisted` when it is on disk too.
+    Tail { fragment: Arc<Fragment>, persisted: bool },
+    /// On disk only.
+    Store(Stored),
+}
+
+impl Descriptor {
+    /// Whether the fragment is on stable storage.
+    pub(crate) fn is_persisted(&self) -> bool {
+        match &self.source {
+            Source::Tail { persisted, .. } => *persisted,
+            Source::Store(_) => true,
+        }
+    }
+
+    pub(super) fn of_tail(entry: &Entry) -> Descriptor {
+        let persisted = entry.fate == Fate::Persisted;
+        let fragment = entry.fragment.clone();
+        Descriptor { info: fragment.info.clone(), source: Source::Tail { fragment, persisted } }
+    }
+
+    fn of_store(stored: Stored) -> Descriptor {
+        Descriptor { info: stored.info.clone(), source: Source::Store(stored) }
+    }
+}
+
+/// A snapshot of a part of a stream, over store and tail.
+#[derive(Clone, Debug)]
+pub(crate) struct Timeline {
+    /// In stream order.
+    pub fragments: Vec<Descriptor>,
+    /// Whether `limit` cut it.
+    pub more: bool,
+}
+
+impl Hub {
+    /// Fragments over store and tail in one snapshot, at most `limit`. Unpersisted ones are included and marked;
+    /// those that the disk refused are not, since nobody would find them again.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) async fn timeline(
+        &self,
+        stream: StreamId,
+        select: Select,
+        limit: usize,
+    ) -> Result<Timeline, StoreError> {
+        // The tail first: what leaves it later is in the store already, and what is closed later is newer
+        // than everything here, so that neither order of events makes a hole.
+        let tail = match self.existing(stream) {
+            Some(state) => state.shared().tail.select(select),
+            None => Vec::new(),
+        };
+        let (store, most) = (self.store.clone(), limit.saturating_add(1));
+        let stored = self.pool.run(move || store.select(stream, select, most)).await?;
+        Ok(merge(&tail, stored, limit))
+    }
+
+    /// The fragment at `position`, from memory without asking the store; none when it is not there.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) async fn fragment(
+        &self,
+        stream: StreamId,
+        position: Position,
+    ) -> Result<Option<Descriptor>, StoreError> {
+        if let Some(state) = self.existing(stream)
+            && let Some(entry) = state.shared().tail.at(position)
+        {
+            return Ok(Some(Descriptor::of_tail(entry)));
+        }
+        let store = self.store.clone();
+        let stored = self.pool.run(move || store.fragment(stream, position)).await?;
+        Ok(stored.map(Descriptor::of_store))
+    }
+
+    /// Bytes `range` of a fragment's body, from memory or by one read on the blocking pool.
+    ///
+    /// # Errors
+    /// `Gone` when retention took it meanwhile; `Disk` for a range outside of the body.
+    pub(crate) async fn read(&self, descriptor: &Descriptor, range: Range<u32>) -> Result<Bytes, StoreError> {
+        if range.start > range.end || range.end > descriptor.info.body_len {
+            let source = std::io::Error::from(std::io::ErrorKind::InvalidInput);
+            return Err(StoreError::Disk { what: format!("read bytes {range:?} of a fragment"), source });
+        }
+        match &descriptor.source {
+            Source::Tail { fragment, .. } => Ok(fragment.body.slice(range.start as usize..range.end as usize)),
+            Source::Store(stored) => {
+                let (store, place) = (self.store.clone(), stored.place);
+                self.pool.run(move || store.read(&place, range)).await
+            }
+        }
+    }
+
+    /// A track set of the stream, from memory or from the store.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) async fn track_set(
+        &self,
+        stream: StreamId,
+        id: TrackSetId,
+    ) -> Result<Option<Arc<TrackSet>>, StoreError> {
+        if let Some(state) = self.existing(stream) {
+            let shared = state.shared();
+            let newest = shared.newest_set.as_ref().filter(|(newest, _)| *newest == id);
+            if let Some(tracks) = newest.map(|(_, tracks)| tracks.clone()).or_else(|| shared.tail.track_set(id)) {
+                return Ok(Some(tracks));
+            }
+        }
+        let store = self.store.clone();
+        self.pool.run(move || store.track_set(stream, id)).await
+    }
+
+    /// The public number of a fragment.
+    pub(crate) fn number(&self, stream: StreamId, info: &FragmentInfo) -> FragmentNumber {
+        self.store.number(stream, info.position, info.server_time)
+    }
+}
+
+/// Both halves in stream order, each fragment once: from memory where it is there.
+///
+/// `stored` holds the first of what is asked for, up to one more than `limit`, so that the first `limit`
+/// of both together are complete.
+pub(super) fn merge(tail: &[Entry], stored: Vec<Stored>, limit: usize) -> Timeline {
+    let mut fragments: Vec<Descriptor> = Vec::with_capacity(limit.min(stored.len() + tail.len()) + 1);
+    let mut tail = tail.iter().peekable();
+    let position = |entry: &&Entry| entry.fragment.info.position;
+    for stored in stored {
+        let at: Position = stored.info.position;
+        while let Some(entry) = tail.next_if(|entry| position(entry) < at) {
+            fragments.push(Descriptor::of_tail(entry));
+        }
+        match tail.next_if(|entry| position(entry) == at) {
+            // It may have been persisted after the tail was looked at.
+            Some(entry) => fragments.push(Descriptor::of_tail(&Entry { fate: Fate::Persisted, ..entry.clone() })),
+            None => fragments.push(Descriptor::of_store(stored)),
+        }
+    }
+    fragments.extend(tail.map(Descriptor::of_tail));
+    let more = fragments.len() > limit;
+    fragments.truncate(limit);
+    Timeline { fragments, more }
+}
