@@ -3,6 +3,8 @@
 mod auth;
 mod catalog;
 mod config;
+mod doors;
+mod ingest;
 mod live;
 mod protocol;
 mod telemetry;

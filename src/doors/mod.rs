@@ -1,0 +1,3 @@
+//! Listeners and routes.
+
+pub(crate) mod rtsp;

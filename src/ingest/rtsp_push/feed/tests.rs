@@ -1,0 +1,243 @@
+use super::*;
+use media::{Codec, RandomAccess};
+
+use crate::protocol::rtsp::wire::{self, Item};
+use crate::protocol::sdp;
+
+const FFMPEG: &[u8] = include_bytes!("../../../../tests/data/rtsp/ffmpeg-h264-aac.interleaved");
+const GSTREAMER: &[u8] = include_bytes!("../../../../tests/data/rtsp/gstreamer-h264-latm.interleaved");
+
+/// Counted in the capture by another program: FFmpeg 5.1 does not send a last packet of AAC that is not full.
+const AUDIO_UNITS: usize = 41;
+
+fn packets(capture: &'static [u8]) -> Vec<(u8, Vec<u8>)> {
+    let (mut rest, mut packets) = (capture, Vec::new());
+    while let Ok(Some((Item::Data { channel, payload }, taken))) = wire::next(rest) {
+        packets.push((channel, payload.to_vec()));
+        rest = &rest[taken..];
+    }
+    assert!(rest.is_empty());
+    packets
+}
+
+fn feed(sdp: &str, datagrams: bool, now: Instant) -> Feed {
+    let description = sdp::parse(sdp.as_bytes()).expect("an SDP");
+    let receivers = description
+        .media
+        .iter()
+        .zip(1..)
+        .map(|(media, id)| Receiver::new(TrackId(id), media, datagrams, 1).expect("a format we know"));
+    Feed::new(receivers.collect(), now)
+}
+
+fn at(now: Instant, millis: u64) -> Moment {
+    let micros = 1_700_000_000_000_000 + i64::try_from(millis).expect("small") * 1_000;
+    Moment { now: now + Duration::from_millis(millis), wall: ServerTime::from_micros(micros) }
+}
+
+/// Orders of the packets, one a millisecond, and of the end.
+fn run(sdp: &str, datagrams: bool, packets: &[(u8, Vec<u8>)]) -> Vec<Order> {
+    let now = Instant::now();
+    let mut feed = feed(sdp, datagrams, now);
+    let mut millis = 0;
+    for (channel, bytes) in packets {
+        millis += 1;
+        let track = usize::from(channel / 2);
+        match channel % 2 {
+            0 => feed.rtp(track, bytes, at(now, millis)),
+            _ => feed.rtcp(track, bytes, at(now, millis)),
+        }
+    }
+    feed.finish(at(now, millis + 1));
+    std::iter::from_fn(|| feed.pop()).collect()
+}
+
+fn units(orders: &[Order], track: u32) -> Vec<AccessUnit> {
+    let unit = |order: &Order| match order {
+        Order::Unit(unit) if unit.track == TrackId(track) => Some(unit.clone()),
+        _ => None,
+    };
+    orders.iter().filter_map(unit).collect()
+}
+
+/// What must not depend on the way the packets took.
+fn essence(orders: &[Order], track: u32) -> Vec<(i64, u32, bytes::Bytes)> {
+    units(orders, track).into_iter().map(|unit| (unit.pts, unit.loss_before, unit.data)).collect()
+}
+
+#[test]
+fn ffmpeg_with_b_frames_and_aac_is_taken_whole() {
+    let orders = run(sdp::tests::FFMPEG, false, &packets(FFMPEG));
+    let Order::Tracks(tracks) = &orders[0] else { panic!("tracks come first") };
+    assert_eq!(tracks.tracks().iter().map(|t| t.codec).collect::<Vec<_>>(), [Codec::H264, Codec::Aac]);
+    assert_eq!((tracks.tracks()[0].width, tracks.tracks()[0].height), (128, 96));
+    let video = units(&orders, 1);
+    assert_eq!(video.len(), 25);
+    let keys: Vec<_> = (0..25).filter(|i| video[*i].random_access == RandomAccess::Closed).collect();
+    assert_eq!((video[0].random_access, keys.len()), (RandomAccess::Closed, 3));
+    let mut shown: Vec<_> = video.iter().map(|unit| unit.pts).collect();
+    assert!(!shown.is_sorted(), "there are B-frames");
+    shown.sort_unstable();
+    assert!(shown.windows(2).all(|pair| pair[1] - pair[0] == 3_600), "25 pictures a second: {shown:?}");
+    let audio = units(&orders, 2);
+    assert!(audio.windows(2).all(|pair| pair[1].pts - pair[0].pts == 1_024));
+    assert_eq!(audio.len(), AUDIO_UNITS);
+    assert!(orders.iter().any(|order| matches!(order, Order::SenderReport { track: TrackId(1), .. })));
+    assert!(orders.iter().any(|order| matches!(order, Order::SenderReport { track: TrackId(2), .. })));
+}
+
+#[test]
+fn gstreamer_with_latm_audio_is_taken_whole() {
+    let orders = run(sdp::tests::GSTREAMER, false, &packets(GSTREAMER));
+    let audio = units(&orders, 1);
+    assert_eq!(audio.len(), 40);
+    // Its clock is rounded from nanoseconds.
+    assert!(audio.windows(2).all(|pair| (1_023..=1_025).contains(&(pair[1].pts - pair[0].pts))));
+    assert_eq!(units(&orders, 2).len(), 25);
+}
+
+#[test]
+fn swapped_and_doubled_datagrams_give_the_same_units() {
+    let plain = packets(FFMPEG);
+    let expected = run(sdp::tests::FFMPEG, true, &plain);
+    let mut shuffled = Vec::new();
+    for group in plain.chunks(5) {
+        shuffled.extend(group.iter().rev().cloned());
+        shuffled.extend(group.first().cloned());
+    }
+    // The first packet says where order begins, so it keeps its place.
+    let first_video = plain.iter().find(|(channel, _)| *channel == 0).expect("video");
+    shuffled.insert(0, first_video.clone());
+    let first_audio = plain.iter().find(|(channel, _)| *channel == 2).expect("audio");
+    shuffled.insert(0, first_audio.clone());
+    let orders = run(sdp::tests::FFMPEG, true, &shuffled);
+    for track in [1, 2] {
+        assert!(essence(&orders, track) == essence(&expected, track), "track {track}");
+    }
+}
+
+#[test]
+fn lost_datagrams_cost_their_units_and_are_told() {
+    let plain = packets(FFMPEG);
+    let whole = run(sdp::tests::FFMPEG, true, &plain);
+    let whole: Vec<_> = essence(&whole, 1).into_iter().map(|(pts, _, data)| (pts, data)).collect();
+    let is_video = |packet: &&(u8, Vec<u8>)| packet.0 == 0;
+    for dropped in 1..plain.iter().filter(is_video).count() - 1 {
+        let mut seen = 0;
+        let mut rest = plain.clone();
+        rest.retain(|packet| {
+            seen += usize::from(is_video(&packet));
+            !(is_video(&packet) && seen == dropped + 1)
+        });
+        let orders = run(sdp::tests::FFMPEG, true, &rest);
+        let units = essence(&orders, 1);
+        assert!(units.iter().all(|(pts, _, data)| whole.contains(&(*pts, data.clone()))), "packet {dropped}");
+        let lost: u32 = units.iter().map(|(_, lost, _)| lost).sum();
+        assert_eq!((units.len(), lost), (whole.len() - 1, 1), "packet {dropped}");
+    }
+}
+
+#[test]
+fn numbers_that_wrap_change_nothing() {
+    let plain = packets(FFMPEG);
+    let expected = run(sdp::tests::FFMPEG, true, &plain);
+    // Moved so that both counters of each track wrap in the middle.
+    let mut moved = plain.clone();
+    for (channel, bytes) in moved.iter_mut().filter(|(channel, _)| channel % 2 == 0) {
+        let first = &plain.iter().find(|(other, _)| other == channel).expect("itself at least").1;
+        let word = |bytes: &[u8]| u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
+        let half = |bytes: &[u8]| u16::from_be_bytes([bytes[2], bytes[3]]);
+        let sequence = half(bytes).wrapping_sub(half(first)).wrapping_sub(5);
+        let timestamp = word(bytes).wrapping_sub(word(first)).wrapping_sub(20_000);
+        bytes[2..4].copy_from_slice(&sequence.to_be_bytes());
+        bytes[4..8].copy_from_slice(&timestamp.to_be_bytes());
+    }
+    let orders = run(sdp::tests::FFMPEG, true, &moved);
+    let relative = |orders: &[Order], track| {
+        let units = essence(orders, track);
+        let first = units[0].0;
+        units.into_iter().map(|(pts, lost, data)| (pts - first, lost, data)).collect::<Vec<_>>()
+    };
+    for track in [1, 2] {
+        assert!(relative(&orders, track) == relative(&expected, track), "track {track}");
+    }
+}
+
+/// The SDP without parameter sets.
+fn bare() -> String {
+    let start = sdp::tests::FFMPEG.find(" sprop-parameter-sets").expect("it is there");
+    let end = start + sdp::tests::FFMPEG[start..].find(';').expect("it ends");
+    format!("{}{}", &sdp::tests::FFMPEG[..start], &sdp::tests::FFMPEG[end + 1..])
+}
+
+#[test]
+fn waits_for_parameter_sets_in_band_and_loses_nothing() {
+    // x264 repeats them in band only on request, so they are put before the first picture here.
+    let Some(sets) = sdp::parse(sdp::tests::FFMPEG.as_bytes()).ok() else { panic!("an SDP") };
+    let sdp::Format::H264 { sps, pps } = &sets.media[0].format else { panic!("H.264") };
+    let mut capture = packets(FFMPEG);
+    let first = capture.iter().position(|(channel, _)| *channel == 0).expect("video");
+    let mut aggregate = vec![24];
+    for nal in [&sps[0], &pps[0]] {
+        aggregate.extend_from_slice(&u16::try_from(nal.len()).expect("short").to_be_bytes());
+        aggregate.extend_from_slice(nal);
+    }
+    let header: Vec<u8> = capture[first].1[..12].to_vec();
+    let sequence = u16::from_be_bytes([header[2], header[3]]).wrapping_sub(1);
+    let mut packet = header;
+    packet[1] &= 0x7f;
+    packet[2..4].copy_from_slice(&sequence.to_be_bytes());
+    packet.extend_from_slice(&aggregate);
+    capture.insert(first, (0, packet));
+    let orders = run(&bare(), false, &capture);
+    assert!(matches!(&orders[0], Order::Tracks(tracks) if tracks.tracks().len() == 2));
+    assert_eq!(units(&orders, 1).len(), 25);
+    assert_eq!(units(&orders, 2).len(), AUDIO_UNITS);
+}
+
+#[test]
+fn goes_without_a_track_that_stays_undescribed() {
+    let now = Instant::now();
+    let mut feed = feed(&bare(), false, now);
+    for (channel, bytes) in packets(FFMPEG).iter().filter(|(channel, _)| channel % 2 == 0) {
+        feed.rtp(usize::from(channel / 2), bytes, at(now, 10));
+    }
+    assert!(feed.pop().is_none() && feed.is_waiting());
+    feed.tick(at(now, 4_999));
+    assert!(feed.is_waiting());
+    feed.tick(at(now, 5_000));
+    assert!(!feed.is_waiting() && feed.is_described());
+    assert_eq!(feed.undescribed(), [Undescribed { track: 0, why: "no parameter sets came".into() }]);
+    let orders: Vec<_> = std::iter::from_fn(|| feed.pop()).collect();
+    assert!(matches!(&orders[0], Order::Tracks(tracks) if tracks.tracks().len() == 1));
+    assert!(units(&orders, 1).is_empty() && !units(&orders, 2).is_empty());
+}
+
+#[test]
+fn packets_of_another_payload_type_are_told_by_name() {
+    let now = Instant::now();
+    let mut feed = feed(&bare(), false, now);
+    for (channel, mut bytes) in packets(FFMPEG).into_iter().filter(|(channel, _)| *channel == 0) {
+        bytes[1] = bytes[1] & 0x80 | 111;
+        feed.rtp(usize::from(channel / 2), &bytes, at(now, 10));
+    }
+    feed.tick(at(now, 6_000));
+    assert!(feed.undescribed()[0].why.contains("payload type that was not announced"));
+}
+
+#[test]
+fn a_stray_source_is_not_heard_and_a_lasting_one_is() {
+    let now = Instant::now();
+    let mut feed = feed(sdp::tests::FFMPEG, true, now);
+    let video: Vec<_> = packets(FFMPEG).into_iter().filter(|(channel, _)| *channel == 0).collect();
+    feed.rtp(0, &video[0].1, at(now, 1));
+    let foreign = |bytes: &[u8]| [&bytes[..8], &[9, 9, 9, 9], &bytes[12..]].concat();
+    for packet in &video[1..16] {
+        feed.rtp(0, &foreign(&packet.1), at(now, 2));
+    }
+    assert_eq!(feed.counters().next().expect("video").packets, 1);
+    for packet in &video[16..20] {
+        feed.rtp(0, &foreign(&packet.1), at(now, 3));
+    }
+    assert_eq!(feed.counters().next().expect("video").packets, 5);
+}

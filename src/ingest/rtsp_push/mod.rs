@@ -1,0 +1,60 @@
+//! RTSP push: a session's packets become units of a publisher.
+//!
+//! [`feed::Feed`] is the logic (packets in, orders out), [`Sink`] is where orders go. Not here: sockets, credentials and
+//! the messages of the session (`doors/rtsp`, `protocol/rtsp`), and pulling from cameras.
+
+pub(crate) mod feed;
+
+use crate::live::{Ended, Publisher};
+pub(crate) use feed::{Feed, Order};
+
+/// Where a session's orders go.
+pub(crate) enum Sink {
+    /// A stream's publisher seat.
+    Live(Publisher),
+    /// A list, for tests of what is above.
+    #[cfg(test)]
+    Memory(tokio::sync::mpsc::UnboundedSender<Order>),
+}
+
+impl Sink {
+    /// Carries out one order; waits when the disk is behind and the source can wait.
+    ///
+    /// # Errors
+    /// When this publisher must stop.
+    pub(crate) async fn apply(&mut self, order: Order) -> Result<(), Ended> {
+        match self {
+            Sink::Live(publisher) => match order {
+                Order::Tracks(tracks) => publisher.set_tracks(tracks),
+                Order::Unit(unit) => return publisher.push(unit).await,
+                Order::SenderReport { track, ticks, producer, arrival } => {
+                    publisher.sender_report(track, ticks, producer, arrival);
+                }
+            },
+            #[cfg(test)]
+            Sink::Memory(orders) => return orders.send(order).map_err(|_| Ended::Deleted),
+        }
+        Ok(())
+    }
+
+    /// Resolves when this publisher must stop.
+    pub(crate) async fn ended(&mut self) -> Ended {
+        match self {
+            Sink::Live(publisher) => publisher.ended().await,
+            #[cfg(test)]
+            Sink::Memory(orders) => {
+                orders.closed().await;
+                Ended::Deleted
+            }
+        }
+    }
+
+    /// Closes the open fragment and leaves when all is persisted.
+    pub(crate) async fn finish(self) {
+        match self {
+            Sink::Live(publisher) => publisher.finish().await,
+            #[cfg(test)]
+            Sink::Memory(_) => {}
+        }
+    }
+}
