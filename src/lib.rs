@@ -6,5 +6,6 @@ mod config;
 mod doors;
 mod ingest;
 mod live;
+mod playback;
 mod protocol;
 mod telemetry;

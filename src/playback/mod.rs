@@ -1,0 +1,3 @@
+//! One folder per way out.
+
+pub(crate) mod hls;
