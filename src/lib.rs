@@ -2,10 +2,16 @@
 
 mod auth;
 mod catalog;
+mod cli;
 mod config;
 mod doors;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod ingest;
 mod live;
 mod playback;
 mod protocol;
+mod server;
 mod telemetry;
+
+pub use cli::run;

@@ -1,3 +1,7 @@
-//! The program `kinora`.
+//! The program `kinora`; everything is in the library beside it.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kinora::run()
+}

@@ -1,3 +1,4 @@
 //! Listeners and routes.
 
+pub(crate) mod http;
 pub(crate) mod rtsp;

@@ -1,0 +1,303 @@
+//! Accepting connections: plain and TLS, HTTP/1.1 and HTTP/2, each within its limits, until told to stop.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use super::App;
+use super::request::Connection;
+use super::stall::Stall;
+use crate::config::tree::Limits;
+
+/// How long a client may leave our answer unread before it is taken for gone.
+const STALL: Duration = Duration::from_secs(60);
+
+/// One listening socket.
+pub(crate) struct Listener {
+    pub(crate) socket: TcpListener,
+    /// None: plain HTTP.
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+impl Listener {
+    /// Accepts until `stop`, then lets every request that has begun finish; `now` ends those too.
+    pub(crate) async fn serve(
+        self,
+        app: Arc<App>,
+        router: Router,
+        crowd: Arc<Crowd>,
+        stop: CancellationToken,
+        now: CancellationToken,
+    ) {
+        let connections = TaskTracker::new();
+        let acceptor = self.tls.map(TlsAcceptor::from);
+        let Ok(local) = self.socket.local_addr() else { return };
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = self.socket.accept() => accepted,
+            };
+            let (socket, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors, mostly: waiting is all there is to do, and spinning makes it worse.
+                    tracing::warn!(%error, "failed to accept a connection");
+                    sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let limits = app.config().limits.clone();
+            let trusted = Arc::new(AtomicBool::new(false));
+            let Some(place) = crowd.enter(peer.ip(), &limits, trusted.clone()) else {
+                metrics::counter!("kinora_http_connections_refused_total").increment(1);
+                continue;
+            };
+            let connection = Connection { peer, local, tls: acceptor.is_some(), trusted };
+            let one = One { limits, connection, router: router.clone(), stop: stop.clone(), now: now.clone() };
+            let acceptor = acceptor.clone();
+            connections.spawn(async move {
+                one.run(socket, acceptor).await;
+                drop(place);
+            });
+        }
+        drop(self.socket);
+        connections.close();
+        connections.wait().await;
+    }
+}
+
+/// One connection.
+struct One {
+    limits: Limits,
+    connection: Connection,
+    router: Router,
+    stop: CancellationToken,
+    now: CancellationToken,
+}
+
+impl One {
+    async fn run(self, socket: TcpStream, acceptor: Option<TlsAcceptor>) {
+        let _ = socket.set_nodelay(true);
+        let now = self.now.clone();
+        let work = async {
+            match acceptor {
+                None => self.speak(socket).await,
+                Some(acceptor) => match timeout(self.limits.head_timeout.0, acceptor.accept(socket)).await {
+                    Ok(Ok(secured)) => self.speak(secured).await,
+                    Ok(Err(error)) => {
+                        tracing::debug!(peer = %self.connection.peer, %error, "failed to shake hands");
+                    }
+                    Err(_) => tracing::debug!(peer = %self.connection.peer, "TLS handshake took too long"),
+                },
+            }
+        };
+        tokio::select! {
+            () = now.cancelled() => {}
+            () = work => {}
+        }
+    }
+
+    async fn speak<S>(&self, socket: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(|mut request: Request<Incoming>| {
+            request.extensions_mut().insert(self.connection.clone());
+            let router = self.router.clone();
+            async move { Ok::<_, Infallible>(answer(router, request).await) }
+        });
+        let builder = self.builder();
+        let serving = builder.serve_connection(TokioIo::new(Stall::new(socket, STALL)), service);
+        let mut serving = std::pin::pin!(serving);
+        let mut leaving = false;
+        loop {
+            let strangers_end = sleep(self.limits.unauthenticated_lifetime.0);
+            let ended = tokio::select! {
+                ended = serving.as_mut() => ended,
+                () = self.stop.cancelled(), if !leaving => {
+                    leaving = true;
+                    serving.as_mut().graceful_shutdown();
+                    continue;
+                }
+                () = strangers_end, if !leaving && !self.connection.trusted.load(Ordering::Relaxed) => {
+                    // What it asked for it still gets.
+                    leaving = !self.connection.trusted.load(Ordering::Relaxed);
+                    if leaving {
+                        serving.as_mut().graceful_shutdown();
+                    }
+                    continue;
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(peer = %self.connection.peer, error, "connection ended");
+            }
+            return;
+        }
+    }
+
+    fn builder(&self) -> auto::Builder<TokioExecutor> {
+        let limits = &self.limits;
+        let head = usize::try_from(limits.head_bytes.0).unwrap_or(usize::MAX);
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.head_timeout.0)
+            .max_buf_size(head)
+            .max_headers(100);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.http2_streams)
+            .max_pending_accept_reset_streams(limits.http2_resets as usize)
+            .max_local_error_reset_streams(limits.http2_resets as usize)
+            .max_header_list_size(u32::try_from(head.saturating_mul(2)).unwrap_or(u32::MAX))
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(20));
+        builder
+    }
+}
+
+async fn answer(router: Router, request: Request<Incoming>) -> http::Response<Body> {
+    match router.oneshot(request.map(Body::new)).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+/// Everybody who is connected, so that a crowd of strangers leaves room for others.
+#[derive(Debug, Default)]
+pub(crate) struct Crowd {
+    places: Mutex<Places>,
+}
+
+#[derive(Debug, Default)]
+struct Places {
+    taken: u32,
+    /// Per address, the trust of each connection.
+    by_address: HashMap<IpAddr, Vec<Arc<AtomicBool>>>,
+}
+
+/// A connection's place; dropping it frees it.
+struct Place {
+    crowd: Arc<Crowd>,
+    address: IpAddr,
+    trusted: Arc<AtomicBool>,
+}
+
+impl Crowd {
+    /// Connections now.
+    pub(crate) fn count(&self) -> u32 {
+        self.places.lock().expect("nobody panics while holding it").taken
+    }
+
+    fn enter(self: &Arc<Self>, address: IpAddr, limits: &Limits, trusted: Arc<AtomicBool>) -> Option<Place> {
+        let mut places = self.places.lock().expect("nobody panics while holding it");
+        if places.taken >= limits.connections {
+            return None;
+        }
+        let mates = places.by_address.entry(address).or_default();
+        let strangers = mates.iter().filter(|mate| !mate.load(Ordering::Relaxed)).count();
+        if strangers >= limits.unauthenticated_per_ip as usize {
+            return None;
+        }
+        mates.push(trusted.clone());
+        places.taken += 1;
+        metrics::gauge!("kinora_http_connections").set(places.taken);
+        Some(Place { crowd: self.clone(), address, trusted })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut places = self.crowd.places.lock().expect("nobody panics while holding it");
+        places.taken = places.taken.saturating_sub(1);
+        metrics::gauge!("kinora_http_connections").set(places.taken);
+        if let Some(mates) = places.by_address.get_mut(&self.address) {
+            mates.retain(|mate| !Arc::ptr_eq(mate, &self.trusted));
+            if mates.is_empty() {
+                places.by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Takes `address`, also one that a stopped server left in TIME_WAIT.
+///
+/// `[::]` takes IPv4 too; where the machine has no IPv6, it means all of IPv4.
+///
+/// # Errors
+/// When the address is taken or not ours.
+pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let open = |address: SocketAddr| {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        socket.bind(&address.into())?;
+        socket.listen(1024)?;
+        TcpListener::from_std(socket.into())
+    };
+    match open(address) {
+        Err(error) if address.ip() == IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED) && no_ipv6(&error) => {
+            open(SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), address.port()))
+        }
+        outcome => outcome,
+    }
+}
+
+fn no_ipv6(error: &std::io::Error) -> bool {
+    let missing = [rustix::io::Errno::AFNOSUPPORT, rustix::io::Errno::ADDRNOTAVAIL];
+    missing.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_of_strangers_from_one_address_leaves_room_for_others() {
+        let crowd = Arc::new(Crowd::default());
+        let limits = Limits { connections: 5, unauthenticated_per_ip: 2, ..Limits::default() };
+        let enter = |address: &str, trusted: bool| {
+            crowd.enter(address.parse().expect("an address"), &limits, Arc::new(AtomicBool::new(trusted)))
+        };
+        let first = enter("10.0.0.1", false).expect("room");
+        let _second = enter("10.0.0.1", false).expect("room");
+        assert!(enter("10.0.0.1", false).is_none(), "a third stranger");
+        let _other = enter("10.0.0.2", false).expect("another address");
+        first.trusted.store(true, Ordering::Relaxed);
+        let _third = enter("10.0.0.1", false).expect("one of them is no stranger now");
+        drop(first);
+        let _fourth = enter("10.0.0.3", false).expect("a freed place");
+        let _fifth = enter("10.0.0.4", false).expect("the last place");
+        assert!(enter("10.0.0.5", false).is_none(), "full");
+        assert_eq!(crowd.count(), 5);
+    }
+
+    #[tokio::test]
+    async fn a_listener_takes_a_free_port() {
+        let socket = bind("127.0.0.1:0".parse().expect("an address")).expect("bound");
+        assert_ne!(socket.local_addr().expect("known").port(), 0);
+    }
+}

@@ -1,0 +1,609 @@
+//! The composition root: what is built in which order, and stopped in which.
+//!
+//! Start: data folder, catalog, epoch, store (which recovers), access, streams, hub, sweeper, doors; then the ready line.
+//! Stop: no new connections, publishers cut and persisted, store closed, answers in flight finished, all within
+//! `server.shutdown_timeout`; a second signal ends the process at once.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use serde::Serialize;
+use store::{Clock, Store, StoreError, StreamIdentity, SystemClock};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::Access;
+use crate::catalog::{Catalog, CatalogError, Retention, Stream, StreamSettings};
+use crate::config::load::{ConfigError, Sources, load};
+use crate::config::units::Listen;
+use crate::config::{Config, StreamEntry};
+use crate::doors::http::listener::{Crowd, Listener, bind};
+use crate::doors::http::tls::{Certificate, CertificateError, write_private};
+use crate::doors::http::v1::server::{Listeners, Reloaded};
+use crate::doors::http::watch::{Events, watch_streams};
+use crate::doors::http::{App, RunStatus, router};
+use crate::doors::rtsp::{self, Rtsp};
+use crate::live::{self, Hub, Sweeper, SweeperSettings};
+use crate::playback::hls::Playlists;
+use crate::telemetry::{self, TelemetryError};
+
+/// Why the server did not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    #[error("data folder {path}: {source}; name a folder that you may write to with --data-dir or server.data_dir")]
+    DataDir { path: PathBuf, source: io::Error },
+    #[error("listen on {address} for {door}: {source}; {}", advice(door, source))]
+    Listen { door: &'static str, address: SocketAddr, source: io::Error },
+    #[error("{0}")]
+    Streams(String),
+    #[error("{what}: {source}")]
+    System { what: &'static str, source: io::Error },
+    #[error("{0} fragments could not be written before the server stopped")]
+    Unpersisted(u64),
+}
+
+/// What to do when a door cannot open.
+fn advice(door: &str, source: &io::Error) -> String {
+    let flag = door.to_ascii_lowercase();
+    match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("another program has this port: stop it, or choose another with --{flag}, such as --{flag} :0")
+        }
+        io::ErrorKind::PermissionDenied => format!("ports below 1024 need rights; choose another with --{flag}"),
+        _ => format!("choose another address with --{flag}"),
+    }
+}
+
+/// The file in the data folder that says where the running server listens.
+pub(crate) const READY_FILE: &str = "server.json";
+
+/// Runs the server until a signal stops it.
+pub(crate) fn serve(sources: &Sources) -> Result<(), ServeError> {
+    let system = |what| move |source| ServeError::System { what, source };
+    let loaded = load(sources)?;
+    telemetry::start_logs(&loaded.config.log)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(system("start the runtime"))?;
+    let outcome = runtime.block_on(async {
+        let signals = Signals::new().map_err(system("listen for signals"))?;
+        let running = Running::start(sources.clone(), loaded.config).await?;
+        running.until_stopped(signals).await
+    });
+    // Threads that wait for a stuck disk must not keep a stopped server.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+/// How long cameras' connections may take at a stop to hand over what they hold.
+const HAND_OVER: Duration = Duration::from_secs(2);
+
+/// The server while it runs.
+struct Running {
+    app: Arc<App>,
+    sources: Sources,
+    reloads: mpsc::Receiver<oneshot::Sender<Result<Reloaded, String>>>,
+    /// The RTSP door: a reload gives it its limits.
+    rtsp: Arc<Rtsp>,
+    /// No new connections, publishers or requests.
+    stop: CancellationToken,
+    /// Nothing at all any more.
+    now: CancellationToken,
+    tasks: TaskTracker,
+    /// Connections of cameras: at a stop they hand over what they hold before the hub closes.
+    cameras: TaskTracker,
+}
+
+impl Running {
+    async fn start(sources: Sources, config: Config) -> Result<Running, ServeError> {
+        let metrics = telemetry::start_metrics()?;
+        live::describe_metrics();
+        let data_dir = config.server.data_dir.clone();
+        make_data_dir(&data_dir)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let catalog = Catalog::open(&data_dir.join("control.db"))?;
+        // A control.db that was lost, or put back from a copy, knows less than the blocks do.
+        catalog.raise_epoch(Store::newest_epoch(&data_dir)?)?;
+        let epoch = catalog.next_epoch()?;
+        let (store, report) = Store::open(store_settings(&config), epoch, clock.clone())?;
+        tracing::info!(epoch = epoch.0, ?report, "store is open");
+        if report.quarantined > 0 || report.lost > 0 {
+            tracing::error!(report.quarantined, report.lost, "media is damaged or missing; see `kinora store check`");
+        }
+        let admin_token = std::env::var("KINORA_ADMIN_TOKEN").ok();
+        let access = Access::open(catalog.clone(), clock.clone(), &data_dir, admin_token.as_deref())?;
+        access.set_digest_md5(config.rtsp.digest_md5);
+        agree_on_streams(&catalog, &store)?;
+        let hub = Hub::new(store.clone(), clock.clone(), live_settings(&config));
+
+        let certificate = match (config.http.tls_listen.0, config.rtsp.tls_listen.0) {
+            (None, None) => None,
+            _ => Some(Certificate::load(&config.tls, &data_dir)?),
+        };
+        let http = open("HTTP", config.http.listen)?;
+        let https = open("HTTPS", config.http.tls_listen)?;
+        let rtsp = open("RTSP", config.rtsp.listen)?;
+        let rtsps = open("RTSPS", config.rtsp.tls_listen)?;
+        let listeners =
+            Listeners { http: address(&http), https: address(&https), rtsp: address(&rtsp), rtsps: address(&rtsps) };
+        let (reloads_in, reloads) = mpsc::channel(1);
+        let app = Arc::new(App {
+            catalog: catalog.clone(),
+            access,
+            hub: hub.clone(),
+            store,
+            clock: clock.clone(),
+            playlists: Playlists::new(hub.clone(), clock.clone()),
+            events: Events::new(clock.clone()),
+            crowd: Arc::new(Crowd::default()),
+            certificate: certificate.clone(),
+            status: RunStatus { started: clock.now(), listeners: listeners.clone() },
+            metrics,
+            reloads: reloads_in,
+            config: RwLock::new(Arc::new(config)),
+        });
+        take_streams(&app, &app.config()).map_err(ServeError::Streams)?;
+
+        let rtsp_door = Rtsp::new(
+            app.hub.clone(),
+            app.catalog.clone(),
+            app.store.clone(),
+            app.access.clone(),
+            app.clock.clone(),
+            rtsp_settings(&app.config()),
+        );
+        let running = Running {
+            app,
+            rtsp: rtsp_door,
+            sources,
+            reloads,
+            stop: CancellationToken::new(),
+            now: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            cameras: TaskTracker::new(),
+        };
+        running.open_doors(http, https, rtsp, rtsps);
+        running.say_ready(&listeners)?;
+        Ok(running)
+    }
+
+    fn open_doors(
+        &self,
+        http: Option<TcpListener>,
+        https: Option<TcpListener>,
+        rtsp: Option<TcpListener>,
+        rtsps: Option<TcpListener>,
+    ) {
+        let app = &self.app;
+        let config = app.config();
+        let sweeping = SweeperSettings {
+            every: config.storage.sweep_interval.0,
+            soft_free_permille: config.storage.soft_free_permille,
+            hard_free_permille: config.storage.hard_free_permille,
+        };
+        self.tasks.spawn(Sweeper::new(app.hub.clone(), app.catalog.clone(), sweeping).run());
+        self.tasks.spawn(watch_streams(app.clone(), self.stop.clone()));
+        self.tasks.spawn(keep_metrics(app.metrics.clone(), self.stop.clone()));
+        let backup = config.server.data_dir.join("control.backup.db");
+        self.tasks.spawn(keep_backup(app.catalog.clone(), backup, self.stop.clone()));
+        self.tasks.spawn(keep_last_used(app.access.clone(), self.stop.clone()));
+        let router = router(app);
+        let tls = app.certificate.as_ref().map(|certificate| certificate.server_config(&[b"h2", b"http/1.1"]));
+        for (socket, tls) in [(http, None), (https, tls)] {
+            let Some(socket) = socket else { continue };
+            let door = Listener { socket, tls };
+            let (stop, now) = (self.stop.clone(), self.now.clone());
+            self.tasks.spawn(door.serve(app.clone(), router.clone(), app.crowd.clone(), stop, now));
+        }
+        let rtsp_tls = app.certificate.as_ref().map(|certificate| certificate.server_config(&[]));
+        for (socket, tls) in [(rtsp, None), (rtsps, rtsp_tls)] {
+            let Some(socket) = socket else { continue };
+            self.cameras.spawn(self.rtsp.clone().serve(socket, tls, self.stop.clone()));
+        }
+    }
+
+    /// The ready line on standard output, what an operator should know on standard error.
+    fn say_ready(&self, listeners: &Listeners) -> Result<(), ServeError> {
+        let config = self.app.config();
+        let data_dir = &config.server.data_dir;
+        let line = serde_json::to_string(&Ready {
+            ready: true,
+            http: listeners.http.as_deref(),
+            https: listeners.https.as_deref(),
+            rtsp: listeners.rtsp.as_deref(),
+            rtsps: listeners.rtsps.as_deref(),
+            pid: std::process::id(),
+        })
+        .expect("texts and numbers are JSON");
+        let admin_token = data_dir.join("admin-token");
+        if admin_token.exists() {
+            say(&format!("the admin token is in {}", admin_token.display()));
+        }
+        if let Some(certificate) = &self.app.certificate {
+            let kind = if config.tls.cert.is_some() { "certificate" } else { "self-signed certificate" };
+            say(&format!("{kind}, SHA-256 {}", certificate.fingerprint()));
+        }
+        let reachable = config.http.listen.0.is_some_and(|address| !address.ip().is_loopback());
+        if reachable && !config.http.require_tls {
+            tracing::warn!(
+                "plain HTTP is open to other machines: tokens and media can be read on the way; use https, or set \
+                 http.listen = '127.0.0.1:8080' or http.require_tls = true"
+            );
+        }
+        let ready_file = data_dir.join(READY_FILE);
+        write_private(&ready_file, line.as_bytes())
+            .map_err(|source| ServeError::DataDir { path: ready_file, source })?;
+        let mut out = io::stdout().lock();
+        // Whoever started us may have closed our standard output; that is no reason to stop.
+        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+        tracing::info!(?listeners, version = env!("CARGO_PKG_VERSION"), "ready");
+        Ok(())
+    }
+
+    async fn until_stopped(mut self, mut signals: Signals) -> Result<(), ServeError> {
+        while let Wake::Reload(answer) = self.select(&mut signals).await {
+            let app = self.app.clone();
+            let sources = self.sources.clone();
+            let outcome = tokio::task::spawn_blocking(move || reload(&app, &sources)).await;
+            let outcome = outcome.unwrap_or_else(|error| Err(error.to_string()));
+            match &outcome {
+                Ok(reloaded) => {
+                    self.rtsp.set_limits(&rtsp_settings(&self.app.config()));
+                    tracing::info!(?reloaded, "configuration reloaded");
+                }
+                Err(error) => tracing::error!(error, "failed to reload; certificates and limits stay as they were"),
+            }
+            if let Some(answer) = answer {
+                let _ = answer.send(outcome);
+            }
+        }
+        tokio::spawn(async move {
+            signals.stop().await;
+            tracing::warn!("stopped at once by a second signal");
+            std::process::exit(130);
+        });
+        self.stop().await
+    }
+
+    async fn select(&mut self, signals: &mut Signals) -> Wake {
+        tokio::select! {
+            _ = signals.terminate.recv() => Wake::Stop,
+            _ = signals.interrupt.recv() => Wake::Stop,
+            _ = signals.hangup.recv() => Wake::Reload(None),
+            Some(answer) = self.reloads.recv() => Wake::Reload(Some(answer)),
+        }
+    }
+
+    async fn stop(self) -> Result<(), ServeError> {
+        let config = self.app.config();
+        let patience = config.server.shutdown_timeout.0;
+        let deadline = tokio::time::Instant::now() + patience;
+        tracing::info!("stopping");
+        self.stop.cancel();
+        self.app.events.server_stopping();
+        self.cameras.close();
+        if tokio::time::timeout(HAND_OVER.min(patience / 2), self.cameras.wait()).await.is_err() {
+            tracing::warn!("some cameras' last packets were cut off");
+        }
+        let unpersisted = self.app.hub.shutdown(deadline.duration_since(tokio::time::Instant::now())).await;
+        let store = self.app.store.clone();
+        let closed = tokio::task::spawn_blocking(move || store.close());
+        let closed = tokio::time::timeout_at(deadline + Duration::from_secs(5), closed).await;
+        self.tasks.close();
+        if tokio::time::timeout_at(deadline, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some answers were cut off: they took longer than server.shutdown_timeout");
+            self.now.cancel();
+        }
+        let _ = std::fs::remove_file(config.server.data_dir.join(READY_FILE));
+        if let Ok(Ok(Err(error))) = closed {
+            return Err(error.into());
+        }
+        if unpersisted > 0 {
+            return Err(ServeError::Unpersisted(unpersisted));
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// A word to whoever started us; that nobody can hear it is no reason to stop.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "kinora: {text}");
+}
+
+/// The line that says that we are ready, and where.
+#[derive(Serialize)]
+struct Ready<'a> {
+    ready: bool,
+    http: Option<&'a str>,
+    https: Option<&'a str>,
+    rtsp: Option<&'a str>,
+    rtsps: Option<&'a str>,
+    pid: u32,
+}
+
+enum Wake {
+    Stop,
+    Reload(Option<oneshot::Sender<Result<Reloaded, String>>>),
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Makes the data folder, for us alone; from here on nothing we make is readable by others.
+fn make_data_dir(path: &Path) -> Result<(), ServeError> {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| ServeError::DataDir { path: path.to_owned(), source })
+}
+
+fn store_settings(config: &Config) -> store::Settings {
+    let storage = &config.storage;
+    store::Settings {
+        root: config.server.data_dir.clone(),
+        rotate_after: storage.block_duration.0,
+        rotate_bytes: storage.block_bytes.0,
+        tick: storage.sync_tick.0,
+        soft_free_permille: storage.soft_free_permille,
+        hard_free_permille: storage.hard_free_permille,
+    }
+}
+
+fn live_settings(config: &Config) -> live::Settings {
+    let live = &config.live;
+    live::Settings {
+        fragment_min: live.fragment_min.0,
+        fragment_max: live.fragment_max.0,
+        audio_fragment: live.audio_fragment.0,
+        unpersisted_bytes: live.unpersisted_bytes.0,
+        unpersisted_bytes_total: live.unpersisted_bytes_total.0,
+        tail_bytes: live.tail_bytes.0,
+        tail_bytes_total: live.tail_bytes_total.0,
+        idle_after: live.idle_after.0,
+        stream_labels: config.metrics.per_stream,
+    }
+}
+
+fn rtsp_settings(config: &Config) -> rtsp::Settings {
+    let limits = &config.limits;
+    rtsp::Settings {
+        udp_ports: config.rtsp.udp_ports.map(|ports| ports.first..=ports.last),
+        connections_max: limits.connections as usize,
+        unauthenticated_per_address: limits.unauthenticated_per_ip as usize,
+        unauthenticated_lifetime: limits.unauthenticated_lifetime.0,
+        ..rtsp::Settings::default()
+    }
+}
+
+/// Brings catalog and store together after a crash between the two, or a `control.db` that was lost or put back from a
+/// copy. A stream with a tombstone is gone and loses its row; one whose row has no folder gets that; one whose folder has no
+/// row gets a row, unless another stream has its name by now: then its media stays where it is and nobody sees it.
+fn agree_on_streams(catalog: &Catalog, store: &Store) -> Result<(), ServeError> {
+    let mut after: Option<String> = None;
+    loop {
+        let page = catalog.streams("", after.as_deref(), 1000)?;
+        for stream in &page {
+            let identity = StreamIdentity { id: stream.id, name: stream.name.clone(), created: stream.created };
+            match store.create_stream(&identity) {
+                Err(StoreError::Gone) => {
+                    tracing::warn!(stream = %stream.name, id = %stream.id, "a deletion that a crash cut short is finished");
+                    catalog.delete_stream(stream.id)?;
+                }
+                made => made?,
+            }
+        }
+        match page.last() {
+            Some(last) => after = Some(last.name.to_string()),
+            None => break,
+        }
+    }
+    for StreamIdentity { id, name, created } in store.identities()? {
+        if catalog.stream_by_id(id)?.is_some() {
+            continue;
+        }
+        let stream =
+            Stream { id, name: name.clone(), created, settings: StreamSettings::default(), retained_from: None };
+        match catalog.adopt_stream(&stream) {
+            Err(CatalogError::Exists(_)) => {
+                tracing::error!(stream = %name, %id, "a stream's folder has no row in control.db, and another stream has its name");
+            }
+            adopted => {
+                adopted?;
+                tracing::warn!(stream = %name, %id, "a stream's folder has no row in control.db: adopted with default settings");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Creates and updates the streams of `[[stream]]`; how many of each.
+fn take_streams(app: &App, config: &Config) -> Result<(u32, u32), String> {
+    let (mut created, mut updated) = (0, 0);
+    for entry in &config.streams {
+        let outcome = take_stream(app, config, entry);
+        match outcome.map_err(|error| format!("[[stream]] {}: {}", entry.name, error.cause.unwrap_or(error.message)))? {
+            Taken::Created => created += 1,
+            Taken::Updated => updated += 1,
+            Taken::Same => {}
+        }
+    }
+    Ok((created, updated))
+}
+
+enum Taken {
+    Created,
+    Updated,
+    Same,
+}
+
+fn take_stream(app: &App, config: &Config, entry: &StreamEntry) -> Result<Taken, crate::doors::http::error::ApiError> {
+    let name = media::StreamName::new(&entry.name)?;
+    let settings = StreamSettings {
+        retention: Retention {
+            max_age: entry.retention.max_age.map(|age| age.0),
+            max_bytes: entry.retention.max_bytes.map(|size| size.0),
+        },
+        on_second_publisher: entry.on_second_publisher,
+        producer_clock: entry.producer_clock,
+        tags: entry.tags.clone(),
+    };
+    match app.catalog.stream(&name)? {
+        None => {
+            app.create_stream(&name, settings, config.limits.streams as usize)?;
+            Ok(Taken::Created)
+        }
+        Some(stream) if stream.settings != settings => {
+            app.catalog.update_stream(stream.id, settings)?;
+            Ok(Taken::Updated)
+        }
+        Some(_) => Ok(Taken::Same),
+    }
+}
+
+/// Takes certificates, limits and streams from the configuration again. Blocks.
+fn reload(app: &App, sources: &Sources) -> Result<Reloaded, String> {
+    let loaded = load(sources).map_err(|error| error.to_string())?;
+    let before = app.config();
+    let (config, needs_restart) = merge(&before, loaded.config);
+    let fresh = app.certificate.as_ref().map(|certificate| certificate.read(&config.tls)).transpose();
+    let fresh = fresh.map_err(|error| error.to_string())?;
+    let (streams_created, streams_updated) = take_streams(app, &config)?;
+    if let (Some(certificate), Some(fresh)) = (&app.certificate, fresh) {
+        certificate.install(fresh);
+    }
+    app.set_config(Arc::new(config));
+    Ok(Reloaded { streams_created, streams_updated, needs_restart, warnings: loaded.warnings })
+}
+
+/// The fresh configuration with the old values of what cannot change while we run, and the names of those that did.
+fn merge(before: &Config, mut fresh: Config) -> (Config, Vec<String>) {
+    let mut changed = Vec::new();
+    macro_rules! keep {
+        ($($section:ident . $key:ident),* $(,)?) => {
+            $(if fresh.$section.$key != before.$section.$key {
+                changed.push(concat!(stringify!($section), ".", stringify!($key)).to_owned());
+                fresh.$section.$key = before.$section.$key.clone();
+            })*
+        };
+    }
+    keep!(server.data_dir, http.listen, http.tls_listen, rtsp.listen, rtsp.tls_listen, rtsp.digest_md5, rtsp.udp_ports);
+    macro_rules! keep_section {
+        ($($section:ident),*) => {
+            $(if fresh.$section != before.$section {
+                changed.push(stringify!($section).to_owned());
+                fresh.$section = before.$section.clone();
+            })*
+        };
+    }
+    keep_section!(storage, live, log, metrics, webrtc);
+    (fresh, changed)
+}
+
+async fn keep_metrics(metrics: metrics_exporter_prometheus::PrometheusHandle, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => metrics.run_upkeep(),
+        }
+    }
+}
+
+/// Copies `control.db` once an hour: nothing else has what is in it.
+async fn keep_backup(catalog: Arc<Catalog>, to: PathBuf, stop: CancellationToken) {
+    let mut hours = tokio::time::interval(Duration::from_secs(3600));
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = hours.tick() => {}
+        }
+        let (catalog, to) = (catalog.clone(), to.clone());
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || catalog.back_up(&to)).await {
+            tracing::warn!(%error, "failed to copy control.db");
+        }
+    }
+}
+
+/// Writes down when credentials were last used, so that using one never waits for the disk.
+async fn keep_last_used(access: Arc<Access>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(30));
+    let mut stopping = false;
+    while !stopping {
+        tokio::select! {
+            () = stop.cancelled() => stopping = true,
+            _ = ticks.tick() => {}
+        }
+        let access = access.clone();
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || access.save_last_used()).await {
+            tracing::warn!(%error, "failed to note when credentials were last used");
+        }
+    }
+}
+
+fn open(door: &'static str, listen: Listen) -> Result<Option<TcpListener>, ServeError> {
+    let Some(address) = listen.0 else { return Ok(None) };
+    bind(address).map(Some).map_err(|source| ServeError::Listen { door, address, source })
+}
+
+fn address(socket: &Option<TcpListener>) -> Option<String> {
+    socket.as_ref().and_then(|socket| socket.local_addr().ok()).map(|address| address.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::units::Span;
+
+    #[test]
+    fn a_reload_takes_limits_and_streams_and_names_what_needs_a_restart() {
+        let before = Config::default();
+        let mut fresh = Config::default();
+        fresh.limits.connections = 99;
+        fresh.http.require_tls = true;
+        fresh.http.listen = Listen::any(1);
+        fresh.storage.block_duration = Span::secs(60);
+        let (merged, needs_restart) = merge(&before, fresh);
+        assert_eq!((merged.limits.connections, merged.http.require_tls), (99, true));
+        assert_eq!((merged.http.listen, merged.storage), (before.http.listen, before.storage.clone()));
+        assert_eq!(needs_restart, ["http.listen", "storage"]);
+    }
+}
