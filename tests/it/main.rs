@@ -1,0 +1,23 @@
+//! Black-box tests: the built program, real clients, real clips.
+//!
+//! One binary, so that it links once. `clips.rs` finds the clips that `make test` prepares, `server.rs` starts the
+//! program, `media_files.rs` asks FFmpeg what a file holds. `tidy.rs` notices a test file that is not named here.
+
+mod api;
+mod bad_http;
+mod bad_input;
+mod bad_rtsp;
+mod clips;
+mod encrypted;
+mod impaired;
+mod media_files;
+mod publishers;
+mod push;
+mod raw;
+mod restart;
+mod samples;
+mod server;
+mod sync;
+mod tidy;
+mod wire;
+mod witness;
