@@ -160,6 +160,14 @@ impl Connection {
     }
 
     async fn apply(&mut self, event: Event) -> Result<(), End> {
+        let started = Instant::now();
+        let outcome = self.act_on(event).await;
+        // A client that the disk holds back is not silent.
+        self.alive += started.elapsed();
+        outcome
+    }
+
+    async fn act_on(&mut self, event: Event) -> Result<(), End> {
         match event {
             Event::Read(Ok(0)) => return Err(End::Closed),
             Event::Read(Ok(_)) => {
