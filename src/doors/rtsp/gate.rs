@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use media::StreamName;
-use store::{Clock, Store, StreamIdentity};
+use store::{Clock, Store, StoreError, StreamIdentity};
 use tracing::{error, info};
 
 use crate::auth::{Access, Action, Principal, Refusal};
@@ -174,8 +174,15 @@ fn open(
     };
     // Each time: a crash may have come between the catalog's row and the folder.
     let identity = StreamIdentity { id: stream.id, name: stream.name.clone(), created: stream.created };
-    store.create_stream(&identity).map_err(|error| broken(&name, &error))?;
+    store.create_stream(&identity).map_err(|error| match error {
+        StoreError::Gone => being_deleted(),
+        error => broken(&name, &error),
+    })?;
     Ok(stream)
+}
+
+fn being_deleted() -> Denied {
+    Denied::No(404, "the stream is being deleted; try again in a moment".into())
 }
 
 fn broken(stream: &StreamName, error: &dyn std::error::Error) -> Denied {
@@ -188,6 +195,7 @@ fn refused(stream: &StreamName, error: PublishError) -> Denied {
         PublishError::Busy { .. } => 409,
         PublishError::DiskFull => 453,
         PublishError::Stopping => 503,
+        PublishError::Store(StoreError::Gone) => return being_deleted(),
         PublishError::Store(source) => return broken(stream, source),
     };
     Denied::No(status, error.to_string())
