@@ -7,6 +7,9 @@ use std::task::{Context, Poll};
 
 use tokio::net::UdpSocket;
 
+/// Datagrams of strangers that are dropped in one go.
+const FOREIGN_AT_ONCE: usize = 16;
+
 /// Largest datagram taken.
 pub(super) const MAX_DATAGRAM: usize = 9_000;
 /// What the kernel may hold for us while the task is busy: about a second of 16 Mbit/s. The system may give less.
@@ -64,9 +67,10 @@ impl Pair {
         if ready.contains(&true) { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// The next datagram from our peer; none when there is none now.
+    /// The next datagram from our peer; none when there is none now, or strangers' stand before it: those are counted and
+    /// dropped some at a time, so that a flood of them holds up nobody.
     pub(super) fn receive<'a>(&mut self, which: usize, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
-        loop {
+        for _ in 0..FOREIGN_AT_ONCE {
             // An error is a bounced report of ours, or nothing to read.
             let (length, from) = self.sockets[which].try_recv_from(buffer).ok()?;
             let source = self.sources[which];
@@ -76,6 +80,7 @@ impl Pair {
             }
             self.foreign += 1;
         }
+        None
     }
 
     /// Sends a report; one that is lost is followed by another.
