@@ -410,6 +410,7 @@ fn rtsp_settings(config: &Config) -> rtsp::Settings {
         connections_max: limits.connections as usize,
         unauthenticated_per_address: limits.unauthenticated_per_ip as usize,
         unauthenticated_lifetime: limits.unauthenticated_lifetime.0,
+        streams_max: limits.streams as usize,
         ..rtsp::Settings::default()
     }
 }

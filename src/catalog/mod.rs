@@ -90,6 +90,8 @@ pub(crate) struct Stream {
 pub(crate) enum CatalogError {
     #[error("stream {0} exists")]
     Exists(StreamName),
+    #[error("this server holds {0} streams at most (limits.streams)")]
+    TooManyStreams(usize),
     #[error("no such stream")]
     NoStream,
     #[error("no such token or key")]
@@ -241,7 +243,7 @@ mod tests {
         let gate = StreamName::new("gate").unwrap();
         let copy = folder.path().join("control.db.backup");
         catalog.back_up(&copy).unwrap();
-        let created = catalog.create_stream(&gate, StreamSettings::default(), ServerTime::from_micros(1)).unwrap();
+        let created = catalog.create_stream(&gate, StreamSettings::default(), ServerTime::from_micros(1), 99).unwrap();
         catalog.next_epoch().unwrap();
         catalog.back_up(&copy).unwrap();
         assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o077, 0);

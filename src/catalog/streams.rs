@@ -89,18 +89,27 @@ fn insert(db: &Connection, stream: &Stream) -> Result<(), CatalogError> {
 }
 
 impl Catalog {
-    /// Makes a stream with a new id.
+    /// Makes a stream with a new id, when there are fewer than `most`: every way to make one comes through here.
     ///
     /// # Errors
-    /// [`CatalogError::Exists`] when the name is taken.
+    /// [`CatalogError::Exists`] when the name is taken, [`CatalogError::TooManyStreams`] beyond `most`.
     pub(crate) fn create_stream(
         &self,
         name: &StreamName,
         settings: StreamSettings,
         now: ServerTime,
+        most: usize,
     ) -> Result<Stream, CatalogError> {
         let stream = Stream { id: StreamId::random(), name: name.clone(), created: now, settings, retained_from: None };
-        self.write(|db| insert(db, &stream))?;
+        self.write(|db| {
+            // First: who asks for a stream that is there is told so, however many there are.
+            insert(db, &stream)?;
+            let count: i64 = db
+                .prepare_cached("SELECT count(*) FROM stream WHERE tenant_id = ?1")?
+                .query_row(params![TENANT], |row| row.get(0))?;
+            let fits = usize::try_from(count).is_ok_and(|count| count <= most);
+            if fits { Ok(()) } else { Err(CatalogError::TooManyStreams(most)) }
+        })?;
         Ok(stream)
     }
 
@@ -204,9 +213,9 @@ mod tests {
     #[test]
     fn stream_comes_back_with_its_settings_after_a_restart() {
         let (folder, catalog) = fresh();
-        let gate = catalog.create_stream(&name("gate"), settings(), NOW).unwrap();
-        assert!(matches!(catalog.create_stream(&name("gate"), settings(), NOW), Err(CatalogError::Exists(_))));
-        catalog.create_stream(&name("Gate"), StreamSettings::default(), NOW).unwrap();
+        let gate = catalog.create_stream(&name("gate"), settings(), NOW, 99).unwrap();
+        assert!(matches!(catalog.create_stream(&name("gate"), settings(), NOW, 99), Err(CatalogError::Exists(_))));
+        catalog.create_stream(&name("Gate"), StreamSettings::default(), NOW, 99).unwrap();
         drop(catalog);
         let catalog = Catalog::open(&folder.path().join("control.db")).unwrap();
         assert_eq!(catalog.stream(&name("gate")).unwrap(), Some(gate.clone()));
@@ -221,10 +230,25 @@ mod tests {
     }
 
     #[test]
+    fn no_more_streams_than_allowed_are_made() {
+        let (_folder, catalog) = fresh();
+        let make = |text: &str, most| catalog.create_stream(&name(text), settings(), NOW, most);
+        make("gate", 2).unwrap();
+        let yard = make("yard", 2).unwrap();
+        assert!(matches!(make("door", 2), Err(CatalogError::TooManyStreams(2))));
+        assert!(matches!(make("yard", 2), Err(CatalogError::Exists(_))), "it is there, whatever the limit");
+        assert_eq!(catalog.stream(&name("door")).unwrap(), None);
+        make("door", 3).unwrap();
+        catalog.delete_stream(yard.id).unwrap();
+        assert!(matches!(make("shed", 2), Err(CatalogError::TooManyStreams(2))), "a limit may be lowered meanwhile");
+        make("shed", 3).unwrap();
+    }
+
+    #[test]
     fn streams_are_listed_by_prefix_in_pages() {
         let (_folder, catalog) = fresh();
         for text in ["gate", "gate-2", "gate.1", "Gate", "gatf", "yard", "gate_z", "gatezz"] {
-            catalog.create_stream(&name(text), StreamSettings::default(), NOW).unwrap();
+            catalog.create_stream(&name(text), StreamSettings::default(), NOW, 99).unwrap();
         }
         let list = |prefix: &str, after: Option<&str>, limit| {
             let streams = catalog.streams(prefix, after, limit).unwrap();
@@ -241,7 +265,7 @@ mod tests {
     #[test]
     fn retained_from_never_goes_back() {
         let (_folder, catalog) = fresh();
-        let gate = catalog.create_stream(&name("gate"), settings(), NOW).unwrap();
+        let gate = catalog.create_stream(&name("gate"), settings(), NOW, 99).unwrap();
         assert_eq!(gate.retained_from, None);
         for (set, kept) in [(5, 5), (9, 9), (7, 9)] {
             catalog.set_retained_from(gate.id, ServerTime::from_micros(set)).unwrap();

@@ -73,6 +73,22 @@ fn rtsp_requests_that_are_none_get_their_status() {
 }
 
 #[test]
+fn publishing_makes_no_more_streams_than_the_server_holds() {
+    let server = Server::start_with("[limits]\nstreams = 1\n");
+    let secret = server.publish_secret();
+    Rtsp::new(&server.rtsp, Some(&secret)).record("gate");
+    let mut client = Rtsp::new(&server.rtsp, Some(&secret));
+    assert_eq!(client.announce("yard", SDP.as_bytes()).status, 200);
+    let transport = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1;mode=record\r\n";
+    let session = client.ask("SETUP", "yard/streamid=0", transport, b"").session();
+    let said = client.ask("RECORD", "yard", &format!("Session: {session}\r\n"), b"");
+    assert!(said.head.starts_with("RTSP/1.0 403 this server holds 1 streams at most (limits.streams)"), "{said:?}");
+    assert_eq!(server.json("/v1/streams")["streams"].as_array().map(Vec::len), Some(1));
+    Rtsp::new(&server.rtsp, Some(&secret)).record("gate");
+    assert!(server.log().contains("rtsp: refused"));
+}
+
+#[test]
 fn a_bad_description_gets_a_reason_at_once() {
     let server = Server::start();
     let secret = server.publish_secret();

@@ -62,7 +62,12 @@ mod tests {
             let credentials = catalog.credentials().unwrap();
             assert_eq!(credentials.iter().map(|found| found.label.as_str()).collect::<Vec<_>>(), ["console"]);
             catalog
-                .create_stream(&StreamName::new("yard").unwrap(), StreamSettings::default(), ServerTime::from_micros(1))
+                .create_stream(
+                    &StreamName::new("yard").unwrap(),
+                    StreamSettings::default(),
+                    ServerTime::from_micros(1),
+                    99,
+                )
                 .unwrap();
         }
     }

@@ -197,6 +197,7 @@ impl From<CatalogError> for ApiError {
     fn from(error: CatalogError) -> ApiError {
         match error {
             CatalogError::Exists(_) => ApiError::new(Code::StreamExists, error.to_string()),
+            CatalogError::TooManyStreams(_) => ApiError::new(Code::LimitReached, error.to_string()),
             CatalogError::NoStream => ApiError::new(Code::StreamNotFound, error.to_string()),
             CatalogError::NoCredential => ApiError::new(Code::CredentialNotFound, error.to_string()),
             CatalogError::Newer { .. }

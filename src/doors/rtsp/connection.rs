@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::Rtsp;
-use super::gate::{Credential, Denied, Permit};
+use super::gate::{Claimant, Credential, Denied, Permit};
 use super::limits::Slot;
 use super::recording::Recording;
 use super::udp::{self, Pair};
@@ -369,7 +369,9 @@ impl Connection {
             (false, false) => "rtsp+tcp",
             (false, true) => "rtsps+tcp",
         };
-        let sink = match self.door.gate.claim(permit, protocol, self.about.peer, !datagrams).await {
+        let streams_max = self.door.settings().streams_max;
+        let who = Claimant { protocol, peer: self.about.peer, can_wait: !datagrams };
+        let sink = match self.door.gate.claim(permit, who, streams_max).await {
             Ok(sink) => sink,
             Err(denied) => return self.deny(request, denied),
         };

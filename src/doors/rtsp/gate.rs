@@ -15,18 +15,22 @@ use crate::live::{Hub, PublishError, PublisherInfo};
 /// Who may come in.
 #[derive(Clone)]
 pub(super) enum Gate {
-    /// The real rooms.
-    Live {
-        hub: Arc<Hub>,
-        catalog: Arc<Catalog>,
-        store: Store,
-        access: Arc<Access>,
-        clock: Arc<dyn Clock>,
-        new_stream: StreamSettings,
-    },
+    /// Who the real rooms let in.
+    Live(Rooms),
     /// Everybody whose Authorization header is `open`; orders go to a list.
     #[cfg(test)]
     Memory(tokio::sync::mpsc::UnboundedSender<crate::ingest::rtsp_push::Order>),
+}
+
+/// The rooms that are asked.
+#[derive(Clone)]
+pub(super) struct Rooms {
+    pub hub: Arc<Hub>,
+    pub catalog: Arc<Catalog>,
+    pub store: Store,
+    pub access: Arc<Access>,
+    pub clock: Arc<dyn Clock>,
+    pub new_stream: StreamSettings,
 }
 
 /// What a client shows.
@@ -48,6 +52,15 @@ pub(super) struct Permit {
     principal: Option<Principal>,
 }
 
+/// Who wants a seat, beside the credential.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claimant {
+    pub protocol: &'static str,
+    pub peer: SocketAddr,
+    /// See [`PublisherInfo::can_wait`].
+    pub can_wait: bool,
+}
+
 /// Why not.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Denied {
@@ -61,9 +74,9 @@ impl Gate {
     /// Whether the client may publish `stream`.
     pub(super) async fn authorise(&self, credential: Credential, stream: StreamName) -> Result<Permit, Denied> {
         match self {
-            Gate::Live { catalog, access, .. } => {
-                let (catalog, access) = (catalog.clone(), access.clone());
-                blocking(move || authorise(&catalog, &access, &credential, stream)).await
+            Gate::Live(rooms) => {
+                let rooms = rooms.clone();
+                blocking(move || rooms.authorise(&credential, stream)).await
             }
             #[cfg(test)]
             Gate::Memory(_) => match credential.header.as_deref() {
@@ -73,25 +86,17 @@ impl Gate {
         }
     }
 
-    /// Takes the stream's publisher seat; creates the stream when it does not exist.
-    pub(super) async fn claim(
-        &self,
-        permit: &Permit,
-        protocol: &'static str,
-        peer: SocketAddr,
-        can_wait: bool,
-    ) -> Result<Sink, Denied> {
+    /// Takes the stream's publisher seat; creates the stream when it does not exist and there are fewer than `streams_max`.
+    pub(super) async fn claim(&self, permit: &Permit, who: Claimant, streams_max: usize) -> Result<Sink, Denied> {
+        let Claimant { protocol, peer, can_wait } = who;
         match self {
-            Gate::Live { hub, catalog, store, access, clock, new_stream } => {
+            Gate::Live(rooms) => {
                 let principal = permit.principal.clone().ok_or_else(|| Denied::No(403, "Forbidden".into()))?;
                 let credential = principal.id.clone();
-                let name = permit.stream.clone();
-                let (catalog, store, access) = (catalog.clone(), store.clone(), access.clone());
-                let (clock, new_stream) = (clock.clone(), new_stream.clone());
-                let stream =
-                    blocking(move || open(&catalog, &store, &access, &*clock, new_stream, &principal, name)).await?;
+                let (opener, name) = (rooms.clone(), permit.stream.clone());
+                let stream = blocking(move || opener.open(&principal, name, streams_max)).await?;
                 let who = PublisherInfo { credential, protocol, peer: peer.to_string(), can_wait };
-                hub.publish(&stream, who).await.map(Sink::Live).map_err(|error| refused(&permit.stream, error))
+                rooms.hub.publish(&stream, who).await.map(Sink::Live).map_err(|error| refused(&permit.stream, error))
             }
             #[cfg(test)]
             Gate::Memory(orders) => {
@@ -113,72 +118,70 @@ async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T, Denied> + 
     }
 }
 
-fn authorise(
-    catalog: &Catalog,
-    access: &Access,
-    credential: &Credential,
-    stream: StreamName,
-) -> Result<Permit, Denied> {
-    let Credential { header, method, connection, confidential, peer } = credential;
-    let challenge = |stale: bool| Denied::Challenge(access.rtsp_challenges(*connection, *confidential, stale));
-    let header = header.as_deref().ok_or_else(|| challenge(false))?;
-    let principal =
-        access.rtsp(header, method, *connection, *confidential, *peer, &stream).map_err(|refusal| match refusal {
-            Refusal::Missing | Refusal::Wrong => challenge(false),
-            Refusal::Stale => challenge(true),
-            Refusal::Forbidden => Denied::No(403, "the credential does not allow this".into()),
-            Refusal::TooMany => Denied::No(503, "too many failures: try again later".into()),
-        })?;
-    may(access, &principal, Action::Publish, &stream)?;
-    if catalog.stream(&stream).map_err(|error| broken(&stream, &error))?.is_none() {
-        may(access, &principal, Action::CreateStream, &stream).map_err(|_| {
-            Denied::No(404, format!("stream {stream} does not exist, and the credential may not create it"))
-        })?;
-    }
-    Ok(Permit { stream, principal: Some(principal) })
-}
-
-fn may(access: &Access, principal: &Principal, action: Action, stream: &StreamName) -> Result<(), Denied> {
-    access
-        .allow(principal, action, Some(stream))
-        .map_err(|_| Denied::No(403, format!("the credential does not allow publishing {stream}")))
-}
-
-/// The stream, made if need be.
-fn open(
-    catalog: &Catalog,
-    store: &Store,
-    access: &Access,
-    clock: &dyn Clock,
-    new_stream: StreamSettings,
-    principal: &Principal,
-    name: StreamName,
-) -> Result<Stream, Denied> {
-    let find = || catalog.stream(&name).map_err(|error| broken(&name, &error));
-    let stream = match find()? {
-        Some(stream) => stream,
-        None => {
-            may(access, principal, Action::CreateStream, &name)?;
-            match catalog.create_stream(&name, new_stream, clock.now()) {
-                Ok(stream) => {
-                    info!(stream = %name, credential = %principal.id, "stream created by publishing");
-                    stream
-                }
-                // Somebody made it in the same moment.
-                Err(CatalogError::Exists(_)) => {
-                    find()?.ok_or_else(|| Denied::No(503, "the stream was deleted meanwhile".into()))?
-                }
-                Err(error) => return Err(broken(&name, &error)),
-            }
+impl Rooms {
+    fn authorise(&self, credential: &Credential, stream: StreamName) -> Result<Permit, Denied> {
+        let Credential { header, method, connection, confidential, peer } = credential;
+        let access = &self.access;
+        let challenge = |stale: bool| Denied::Challenge(access.rtsp_challenges(*connection, *confidential, stale));
+        let header = header.as_deref().ok_or_else(|| challenge(false))?;
+        let principal =
+            access.rtsp(header, method, *connection, *confidential, *peer, &stream).map_err(
+                |refusal| match refusal {
+                    Refusal::Missing | Refusal::Wrong => challenge(false),
+                    Refusal::Stale => challenge(true),
+                    Refusal::Forbidden => Denied::No(403, "the credential does not allow this".into()),
+                    Refusal::TooMany => Denied::No(503, "too many failures: try again later".into()),
+                },
+            )?;
+        self.may(&principal, Action::Publish, &stream)?;
+        if self.find(&stream)?.is_none() {
+            self.may(&principal, Action::CreateStream, &stream).map_err(|_| {
+                Denied::No(404, format!("stream {stream} does not exist, and the credential may not create it"))
+            })?;
         }
-    };
-    // Each time: a crash may have come between the catalog's row and the folder.
-    let identity = StreamIdentity { id: stream.id, name: stream.name.clone(), created: stream.created };
-    store.create_stream(&identity).map_err(|error| match error {
-        StoreError::Gone => being_deleted(),
-        error => broken(&name, &error),
-    })?;
-    Ok(stream)
+        Ok(Permit { stream, principal: Some(principal) })
+    }
+
+    fn may(&self, principal: &Principal, action: Action, stream: &StreamName) -> Result<(), Denied> {
+        self.access
+            .allow(principal, action, Some(stream))
+            .map_err(|_| Denied::No(403, format!("the credential does not allow publishing {stream}")))
+    }
+
+    fn find(&self, stream: &StreamName) -> Result<Option<Stream>, Denied> {
+        self.catalog.stream(stream).map_err(|error| broken(stream, &error))
+    }
+
+    /// The stream, made if need be.
+    fn open(&self, principal: &Principal, name: StreamName, streams_max: usize) -> Result<Stream, Denied> {
+        let stream = match self.find(&name)? {
+            Some(stream) => stream,
+            None => self.create(principal, &name, streams_max)?,
+        };
+        // Each time: a crash may have come between the catalog's row and the folder.
+        let identity = StreamIdentity { id: stream.id, name: stream.name.clone(), created: stream.created };
+        self.store.create_stream(&identity).map_err(|error| match error {
+            StoreError::Gone => being_deleted(),
+            error => broken(&name, &error),
+        })?;
+        Ok(stream)
+    }
+
+    fn create(&self, principal: &Principal, name: &StreamName, streams_max: usize) -> Result<Stream, Denied> {
+        self.may(principal, Action::CreateStream, name)?;
+        match self.catalog.create_stream(name, self.new_stream.clone(), self.clock.now(), streams_max) {
+            Ok(stream) => {
+                info!(stream = %name, credential = %principal.id, "stream created by publishing");
+                Ok(stream)
+            }
+            // Somebody made it in the same moment.
+            Err(CatalogError::Exists(_)) => {
+                self.find(name)?.ok_or_else(|| Denied::No(503, "the stream was deleted meanwhile".into()))
+            }
+            Err(error @ CatalogError::TooManyStreams(_)) => Err(Denied::No(403, error.to_string())),
+            Err(error) => Err(broken(name, &error)),
+        }
+    }
 }
 
 fn being_deleted() -> Denied {

@@ -26,7 +26,7 @@ use tracing::{debug, info, warn};
 use crate::auth::Access;
 use crate::catalog::{Catalog, StreamSettings};
 use crate::live::Hub;
-use gate::Gate;
+use gate::{Gate, Rooms};
 use limits::{Limits, Slot};
 
 /// How the door behaves.
@@ -40,6 +40,8 @@ pub(crate) struct Settings {
     pub unauthenticated_per_address: usize,
     /// Such a connection is closed after this. Default 10 s.
     pub unauthenticated_lifetime: Duration,
+    /// Most streams: publishing creates none beyond. Default 10,000.
+    pub streams_max: usize,
     /// What a stream that is created by publishing to it is set to.
     pub new_stream: StreamSettings,
 }
@@ -51,6 +53,7 @@ impl Default for Settings {
             connections_max: 20_000,
             unauthenticated_per_address: 200,
             unauthenticated_lifetime: Duration::from_secs(10),
+            streams_max: 10_000,
             new_stream: StreamSettings::default(),
         }
     }
@@ -77,7 +80,7 @@ impl Rtsp {
         settings: Settings,
     ) -> Arc<Rtsp> {
         let new_stream = settings.new_stream.clone();
-        let gate = Gate::Live { hub, catalog, store, access, clock: clock.clone(), new_stream };
+        let gate = Gate::Live(Rooms { hub, catalog, store, access, clock: clock.clone(), new_stream });
         Rtsp::with_gate(gate, clock, settings)
     }
 
@@ -96,6 +99,7 @@ impl Rtsp {
         settings.connections_max = fresh.connections_max;
         settings.unauthenticated_per_address = fresh.unauthenticated_per_address;
         settings.unauthenticated_lifetime = fresh.unauthenticated_lifetime;
+        settings.streams_max = fresh.streams_max;
     }
 
     fn slot(&self, address: IpAddr) -> Option<Slot> {

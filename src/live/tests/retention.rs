@@ -6,7 +6,7 @@ use crate::catalog::{Catalog, Retention};
 fn catalog(site: &Site, max_bytes: Option<u64>, max_age: Option<Duration>) -> (Arc<Catalog>, Stream) {
     let catalog = Catalog::open(&site.folder.path().join("control.db")).unwrap();
     let settings = StreamSettings { retention: Retention { max_age, max_bytes }, ..StreamSettings::default() };
-    let stream = catalog.create_stream(&StreamName::new("gate").unwrap(), settings, NOON).unwrap();
+    let stream = catalog.create_stream(&StreamName::new("gate").unwrap(), settings, NOON, 99).unwrap();
     (catalog, stream)
 }
 

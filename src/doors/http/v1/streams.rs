@@ -331,18 +331,14 @@ async fn create(
 }
 
 impl App {
-    /// Creates a stream in the catalog and its folder in the store. Blocks.
+    /// Creates a stream, unless there are `most`, in the catalog and its folder in the store. Blocks.
     pub(crate) fn create_stream(
         &self,
         name: &StreamName,
         settings: StreamSettings,
         most: usize,
     ) -> Result<Stream, ApiError> {
-        if self.catalog.streams("", None, most)?.len() >= most {
-            let message = format!("this server holds {most} streams at most (limits.streams)");
-            return Err(ApiError::new(Code::LimitReached, message));
-        }
-        let stream = self.catalog.create_stream(name, settings, self.clock.now())?;
+        let stream = self.catalog.create_stream(name, settings, self.clock.now(), most)?;
         let identity = StreamIdentity { id: stream.id, name: stream.name.clone(), created: stream.created };
         if let Err(error) = self.store.create_stream(&identity) {
             // Without its folder it could not record: better that it is not there.
