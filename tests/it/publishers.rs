@@ -4,7 +4,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use crate::clips::clip;
-use crate::media_files::decoded_frames;
+use crate::media_files::{decoded_frames, packets};
+use crate::raw::{Rtsp, SDP};
 use crate::server::{Server, wait_for};
 
 const CLIENTS: [&str; 3] = ["ffmpeg", "gstreamer", "kinora"];
@@ -80,6 +81,16 @@ fn secret(server: &Server, streams: &str) -> String {
     let answer = server.call("POST", "/v1/keys", Some(body));
     assert_eq!(answer.status, 201, "{}", answer.text());
     answer.json()["secret"].as_str().expect("a secret, shown once").to_owned()
+}
+
+/// Makes a publish secret for every stream, which ends after `seconds`, and its id.
+fn ending_secret(server: &Server, seconds: Option<u32>) -> (String, String) {
+    let expires_in = seconds.map(|seconds| format!("{seconds}s"));
+    let body = serde_json::json!({"kind": "publish_secret", "streams": "*", "expires_in": expires_in});
+    let answer = server.call("POST", "/v1/keys", Some(body));
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    let text = |name: &str| answer.json()[name].as_str().expect("a text").to_owned();
+    (text("secret"), text("id"))
 }
 
 /// Address of the stream's publisher and the credential that it came with; none when nobody publishes.
@@ -167,6 +178,49 @@ fn who_comes_second_is_a_setting() {
             drop(first);
         });
     });
+}
+
+#[test]
+fn a_secret_that_ends_ends_its_sessions_and_what_they_sent_is_stored() {
+    let server = Server::start();
+    let (revoked, id) = ending_secret(&server, None);
+    let (expiring, _) = ending_secret(&server, Some(10));
+    let (other, _) = ending_secret(&server, None);
+    let mut unharmed = Push::start("kinora", &server.push_url(&other, "other"));
+    let by_revocation = Push::start("kinora", &server.push_url(&revoked, "revoked"));
+    let by_expiry = Push::start("ffmpeg", &server.push_url(&expiring, "expired"));
+    // Nobody may start a recording with a credential that ended after it was shown.
+    let mut waiting = Rtsp::new(&server.rtsp, Some(&revoked));
+    assert_eq!(waiting.announce("waiting", SDP.as_bytes()).status, 200);
+    let transport = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1;mode=record\r\n";
+    let session = waiting.ask("SETUP", "waiting/streamid=0", transport, b"").session();
+    for stream in ["revoked", "expired", "other"] {
+        wait_publisher(&server, stream, None);
+    }
+    assert_eq!(server.call("DELETE", &format!("/v1/keys/{id}"), None).status, 204);
+    let said = waiting.ask("RECORD", "waiting", &format!("Session: {session}\r\n"), b"");
+    assert_eq!((said.status, said.head.contains("revoked or has expired")), (403, true), "{said:?}");
+    let gone = |stream: &str| publisher(&server, stream).is_none().then_some(());
+    wait_for("the revoked session to end", Duration::from_secs(5), || gone("revoked"));
+    assert!(!by_revocation.ended().status.success(), "the publisher is told");
+    assert!(!by_expiry.ended().status.success(), "the publisher is told");
+    assert!(unharmed.is_running() && publisher(&server, "other").is_some());
+    for stream in ["revoked", "expired"] {
+        server.wait_idle(stream);
+        let log = server.log();
+        let end =
+            log.lines().find(|line| line.contains("publishing ends") && line.contains(&format!("stream={stream} ")));
+        let end = end.unwrap_or_else(|| panic!("{stream}: {log}"));
+        assert!(end.contains("its credential was revoked or has expired"), "{end}");
+        // Every unit of the session, those of its open fragment too.
+        let units = end.split_once(" units=").and_then(|(_, rest)| rest.split(' ').next()?.parse::<u64>().ok());
+        let blocks = server.blocks_of(stream);
+        let samples = blocks.iter().map(|block| {
+            let block = block.to_str().expect("a UTF-8 path");
+            (packets(block, 'v').len() + packets(block, 'a').len()) as u64
+        });
+        assert_eq!(units, Some(samples.sum()), "{end}");
+    }
 }
 
 #[test]

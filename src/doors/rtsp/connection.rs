@@ -58,6 +58,8 @@ enum End {
     Wire(WireError),
     Flooded,
     NoCredential,
+    /// The credential that the session came with is no longer in force.
+    Revoked,
     Silent,
     NothingDescribed,
     Publisher(Ended),
@@ -283,6 +285,9 @@ impl Connection {
             return Err(End::Silent);
         }
         if let Some(recording) = &mut self.recording {
+            if !self.permit.as_ref().is_some_and(|permit| self.door.gate.is_in_force(permit)) {
+                return Err(End::Revoked);
+            }
             recording.tick(at, &self.pairs, &mut self.replies);
             return if recording.is_hopeless() { Err(End::NothingDescribed) } else { Ok(()) };
         }
@@ -437,7 +442,7 @@ impl Connection {
     }
 
     async fn end(mut self, end: End) {
-        if self.recording.is_some() && !self.pairs.is_empty() && !matches!(end, End::Publisher(_)) {
+        if self.recording.is_some() && !self.pairs.is_empty() && !matches!(end, End::Publisher(_) | End::Revoked) {
             self.drain().await;
         }
         let foreign: u64 = self.pairs.iter().map(|pair| pair.foreign).sum();
@@ -469,6 +474,7 @@ impl std::fmt::Display for End {
             End::Wire(error) => write!(f, "{error}"),
             End::Flooded => f.write_str("too many requests at once"),
             End::NoCredential => f.write_str("no credential in time"),
+            End::Revoked => f.write_str("its credential was revoked or has expired"),
             End::Silent => write!(f, "nothing came for {TIMEOUT_SECONDS} s"),
             End::NothingDescribed => f.write_str("no track could be described"),
             End::Publisher(ended) => write!(f, "{ended}"),

@@ -86,9 +86,22 @@ impl Gate {
         }
     }
 
+    /// Whether the credential behind the permit is still in force.
+    pub(super) fn is_in_force(&self, permit: &Permit) -> bool {
+        match (self, &permit.principal) {
+            (Gate::Live(rooms), Some(principal)) => rooms.access.is_in_force(principal),
+            (Gate::Live(_), None) => false,
+            #[cfg(test)]
+            (Gate::Memory(_), _) => true,
+        }
+    }
+
     /// Takes the stream's publisher seat; creates the stream when it does not exist and there are fewer than `streams_max`.
     pub(super) async fn claim(&self, permit: &Permit, who: Claimant, streams_max: usize) -> Result<Sink, Denied> {
         let Claimant { protocol, peer, can_wait } = who;
+        if !self.is_in_force(permit) {
+            return Err(Denied::No(403, "the credential was revoked or has expired".into()));
+        }
         match self {
             Gate::Live(rooms) => {
                 let principal = permit.principal.clone().ok_or_else(|| Denied::No(403, "Forbidden".into()))?;

@@ -16,7 +16,7 @@ use crate::protocol::rtsp::transport::Lower;
 
 /// Between receiver reports (RFC 3550 section 6.2).
 const REPORT_EVERY: Duration = Duration::from_secs(5);
-/// Between looks at the time.
+/// Between looks at the time, and at whether the credential is still in force (revoked within 5 s).
 const TICK: Duration = Duration::from_secs(1);
 
 /// What an interleaved channel carries.
