@@ -441,8 +441,14 @@ fn agree_on_streams(catalog: &Catalog, store: &Store) -> Result<(), ServeError> 
         if catalog.stream_by_id(id)?.is_some() {
             continue;
         }
-        let stream =
-            Stream { id, name: name.clone(), created, settings: StreamSettings::default(), retained_from: None };
+        let stream = Stream {
+            id,
+            name: name.clone(),
+            created,
+            settings: StreamSettings::default(),
+            retained_from: None,
+            dropped: None,
+        };
         match catalog.adopt_stream(&stream) {
             Err(CatalogError::Exists(_)) => {
                 tracing::error!(stream = %name, %id, "a stream's folder has no row in control.db, and another stream has its name");

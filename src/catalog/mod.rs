@@ -1,4 +1,4 @@
-//! `control.db`: streams and their settings, tokens, keys, publish secrets, `retained_from`, the epoch.
+//! `control.db`: streams and their settings, tokens, keys, publish secrets, how far retention dropped, the epoch.
 //!
 //! Every change is on stable storage before its call returns; this database is not a cache.
 //!
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use media::{Epoch, ServerTime, StreamId, StreamName};
+use media::{Epoch, Position, ServerTime, StreamId, StreamName};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +83,8 @@ pub(crate) struct Stream {
     pub settings: StreamSettings,
     /// Nothing before this is kept, or reported lost.
     pub retained_from: Option<ServerTime>,
+    /// What lies in blocks that end at or before this was dropped, or is about to be.
+    pub dropped: Option<Position>,
 }
 
 /// Why the catalog refused.

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use media::{ServerTime, StreamId, StreamName};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use media::{Epoch, Position, Sequence, ServerTime, StreamId, StreamName};
+use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Catalog, CatalogError, ProducerClock, Retention, SecondPublisher, Stream, StreamSettings, TENANT};
 
-const SELECT: &str = "SELECT stream_id, name, created_us, settings, retained_from_us FROM stream";
+const SELECT: &str =
+    "SELECT stream_id, name, created_us, settings, retained_from_us, dropped_epoch, dropped_sequence FROM stream";
 
 /// Settings as they are stored. A field that is missing has its default, so that old rows can be read.
 #[derive(Default, Serialize, Deserialize)]
@@ -57,7 +58,23 @@ fn read_row(row: &Row<'_>) -> Result<Stream, CatalogError> {
         created: ServerTime::from_micros(row.get(2)?),
         settings: from_json(&row.get::<_, String>(3)?)?,
         retained_from: row.get::<_, Option<i64>>(4)?.map(ServerTime::from_micros),
+        dropped: read_dropped(row, 5)?,
     })
+}
+
+/// The position in two columns, the first of which is `column`.
+fn read_dropped(row: &Row<'_>, column: usize) -> Result<Option<Position>, CatalogError> {
+    let (Some(epoch), Some(sequence)) = (row.get::<_, Option<u32>>(column)?, row.get::<_, Option<i64>>(column + 1)?)
+    else {
+        return Ok(None);
+    };
+    let sequence = u64::try_from(sequence).map_err(|_| CatalogError::Database("a sequence below 0".into()))?;
+    Ok(Some(Position { epoch: Epoch(epoch), sequence: Sequence(sequence) }))
+}
+
+/// A sequence as a column holds it; one beyond that was never given out.
+fn column(sequence: Sequence) -> i64 {
+    i64::try_from(sequence.0).unwrap_or(i64::MAX)
 }
 
 fn one(db: &Connection, rest: &str, values: impl rusqlite::Params) -> Result<Option<Stream>, CatalogError> {
@@ -74,8 +91,9 @@ fn by_id(db: &Connection, id: StreamId) -> Result<Option<Stream>, CatalogError> 
 fn insert(db: &Connection, stream: &Stream) -> Result<(), CatalogError> {
     let inserted = db
         .prepare_cached(
-            "INSERT INTO stream (tenant_id, stream_id, name, created_us, settings, retained_from_us)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+            "INSERT INTO stream (tenant_id, stream_id, name, created_us, settings, retained_from_us, dropped_epoch,
+                 dropped_sequence)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
         )?
         .execute(params![
             TENANT,
@@ -84,6 +102,8 @@ fn insert(db: &Connection, stream: &Stream) -> Result<(), CatalogError> {
             stream.created.micros(),
             to_json(&stream.settings)?,
             stream.retained_from.map(ServerTime::micros),
+            stream.dropped.map(|dropped| dropped.epoch.0),
+            stream.dropped.map(|dropped| column(dropped.sequence)),
         ])?;
     if inserted == 1 { Ok(()) } else { Err(CatalogError::Exists(stream.name.clone())) }
 }
@@ -100,7 +120,8 @@ impl Catalog {
         now: ServerTime,
         most: usize,
     ) -> Result<Stream, CatalogError> {
-        let stream = Stream { id: StreamId::random(), name: name.clone(), created: now, settings, retained_from: None };
+        let (id, name) = (StreamId::random(), name.clone());
+        let stream = Stream { id, name, created: now, settings, retained_from: None, dropped: None };
         self.write(|db| {
             // First: who asks for a stream that is there is told so, however many there are.
             insert(db, &stream)?;
@@ -163,18 +184,29 @@ impl Catalog {
         })
     }
 
-    /// Says that nothing before `from` is kept. It never goes back: what was given up stays given up.
-    pub(crate) fn set_retained_from(&self, id: StreamId, from: ServerTime) -> Result<(), CatalogError> {
+    /// Says that what lies in blocks that end at or before `dropped` is not kept, and with it nothing before `from`. Neither
+    /// ever goes back: what was given up stays given up.
+    pub(crate) fn set_retained_from(
+        &self,
+        id: StreamId,
+        from: ServerTime,
+        dropped: Position,
+    ) -> Result<(), CatalogError> {
         self.write(|db| {
-            let kept: Option<Option<i64>> = db
-                .prepare_cached("SELECT retained_from_us FROM stream WHERE tenant_id = ?1 AND stream_id = ?2")?
-                .query_row(params![TENANT, id.0.as_bytes()], |row| row.get(0))
-                .optional()?;
-            let kept = kept.ok_or(CatalogError::NoStream)?;
-            if kept.is_none_or(|kept| kept < from.micros()) {
-                db.prepare_cached("UPDATE stream SET retained_from_us = ?3 WHERE tenant_id = ?1 AND stream_id = ?2")?
-                    .execute(params![TENANT, id.0.as_bytes(), from.micros()])?;
-            }
+            let stream = by_id(db, id)?.ok_or(CatalogError::NoStream)?;
+            let from = stream.retained_from.map_or(from, |kept| kept.max(from));
+            let dropped = stream.dropped.map_or(dropped, |kept| kept.max(dropped));
+            db.prepare_cached(
+                "UPDATE stream SET retained_from_us = ?3, dropped_epoch = ?4, dropped_sequence = ?5
+                 WHERE tenant_id = ?1 AND stream_id = ?2",
+            )?
+            .execute(params![
+                TENANT,
+                id.0.as_bytes(),
+                from.micros(),
+                dropped.epoch.0,
+                column(dropped.sequence)
+            ])?;
             Ok(())
         })
     }
@@ -226,7 +258,7 @@ mod tests {
         assert_eq!(catalog.stream(&name("gate")).unwrap(), None);
         assert!(matches!(catalog.delete_stream(gate.id), Err(CatalogError::NoStream)));
         assert!(matches!(catalog.update_stream(gate.id, settings()), Err(CatalogError::NoStream)));
-        assert!(matches!(catalog.set_retained_from(gate.id, NOW), Err(CatalogError::NoStream)));
+        assert!(matches!(catalog.set_retained_from(gate.id, NOW, Position::default()), Err(CatalogError::NoStream)));
     }
 
     #[test]
@@ -267,10 +299,18 @@ mod tests {
         let (_folder, catalog) = fresh();
         let gate = catalog.create_stream(&name("gate"), settings(), NOW, 99).unwrap();
         assert_eq!(gate.retained_from, None);
-        for (set, kept) in [(5, 5), (9, 9), (7, 9)] {
-            catalog.set_retained_from(gate.id, ServerTime::from_micros(set)).unwrap();
+        let at = |epoch, sequence| Position { epoch: Epoch(epoch), sequence: Sequence(sequence) };
+        // A clock that stands still does not keep the position from going on, nor the other way round.
+        for (set, kept) in [
+            ((5, at(1, 70)), (5, at(1, 70))),
+            ((5, at(2, 1)), (5, at(2, 1))),
+            ((9, at(1, 99)), (9, at(2, 1))),
+            ((7, at(2, 2)), (9, at(2, 2))),
+        ] {
+            catalog.set_retained_from(gate.id, ServerTime::from_micros(set.0), set.1).unwrap();
             let stream = catalog.stream_by_id(gate.id).unwrap().unwrap();
-            assert_eq!(stream.retained_from, Some(ServerTime::from_micros(kept)));
+            assert_eq!(stream.retained_from, Some(ServerTime::from_micros(kept.0)));
+            assert_eq!(stream.dropped, Some(kept.1));
         }
     }
 
@@ -283,6 +323,7 @@ mod tests {
             created: NOW,
             settings: StreamSettings::default(),
             retained_from: Some(NOW),
+            dropped: Some(Position { epoch: Epoch(3), sequence: Sequence(7) }),
         };
         catalog.adopt_stream(&found).unwrap();
         catalog.adopt_stream(&found).unwrap();

@@ -1,15 +1,15 @@
 //! The sweeper: lets the oldest media go, by each stream's retention and when the volume runs out of space.
 //!
-//! What is dropped is said first: `retained_from` is on stable storage in the catalog before the first
-//! block is unlinked, so that nothing below it is ever reported lost, or comes back.
+//! What is dropped is said first: how far is on stable storage in the catalog before the first block is unlinked, so that
+//! nothing below is ever reported lost, or comes back. Positions say how far; `retained_from`, a time, is for people.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use media::{GapReason, ServerTime, StreamId};
+use media::{GapReason, Position, StreamId};
 use metrics::{counter, gauge};
-use store::StoreError;
+use store::{Expiry, StoreError};
 
 use super::hub::Hub;
 use super::publisher::Ended;
@@ -114,9 +114,9 @@ impl Hub {
     }
 
     /// Lets memory go of what the store is about to delete.
-    fn release_before(&self, stream: StreamId, from: ServerTime) {
+    fn release_through(&self, stream: StreamId, through: Position) {
         if let Some(state) = self.existing(stream) {
-            state.shared().tail.release_before(from);
+            state.shared().tail.release_through(through);
         }
     }
 
@@ -212,23 +212,25 @@ impl Sweeper {
     /// Drops what the stream's own retention says.
     fn expire(&self, stream: &Stream) -> Result<(), SweepError> {
         let retention = stream.settings.retention;
-        let expired = self.hub.store.expiry(stream.id, retention.max_age, retention.max_bytes)?;
-        let left_over = stream.retained_from.filter(|_| !self.caught_up.load(Ordering::Relaxed));
-        if let Some(from) = expired.max(left_over) {
-            let freed = self.drop_before(stream, from)?;
-            counter!("kinora_blocks_expired_bytes_total").increment(freed);
+        let left_over = stream.dropped.filter(|_| !self.caught_up.load(Ordering::Relaxed));
+        let mut freed = 0;
+        if let Some(through) = left_over {
+            freed += self.hub.store.drop_through(stream.id, through)?;
         }
+        if let Some(expiry) = self.hub.store.expiry(stream.id, retention.max_age, retention.max_bytes)? {
+            freed += self.drop(stream, expiry)?;
+        }
+        counter!("kinora_blocks_expired_bytes_total").increment(freed);
         Ok(())
     }
 
-    /// Says that nothing before `from` is kept, durably, then drops it. Returns the bytes freed.
-    fn drop_before(&self, stream: &Stream, from: ServerTime) -> Result<u64, SweepError> {
-        if stream.retained_from.is_none_or(|retained| retained < from) {
-            self.catalog.set_retained_from(stream.id, from)?;
+    /// Says how far the stream is dropped, durably, then drops it. Returns the bytes freed.
+    fn drop(&self, stream: &Stream, expiry: Expiry) -> Result<u64, SweepError> {
+        if stream.dropped.is_none_or(|dropped| dropped < expiry.through) {
+            self.catalog.set_retained_from(stream.id, expiry.ends, expiry.through)?;
         }
-        self.hub.release_before(stream.id, from);
-        let from = stream.retained_from.map_or(from, |retained| retained.max(from));
-        Ok(self.hub.store.drop_before(stream.id, from)?)
+        self.hub.release_through(stream.id, expiry.through);
+        Ok(self.hub.store.drop_through(stream.id, expiry.through)?)
     }
 
     /// Keeps the volume above its soft mark by dropping the oldest blocks of all streams, and stops or
@@ -247,10 +249,10 @@ impl Sweeper {
     /// Drops the oldest blocks, whosoever they are, until the volume is above its soft mark again.
     fn make_room(&self, streams: &[Stream]) -> Result<(), StoreError> {
         let mut freed = 0u64;
-        for (id, from) in self.hub.store.reclaim_plan()? {
+        for (id, expiry) in self.hub.store.reclaim_plan()? {
             // A stream that the catalog does not know is being deleted.
             let Some(stream) = streams.iter().find(|stream| stream.id == id) else { continue };
-            match self.drop_before(stream, from) {
+            match self.drop(stream, expiry) {
                 Ok(bytes) => freed = freed.saturating_add(bytes),
                 Err(error) => tracing::warn!(stream = %stream.name, %error, "its oldest media stays"),
             }

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use media::{Fragment, FragmentInfo, Position, ServerTime, TrackSet, TrackSetId};
+use media::{Fragment, FragmentInfo, Position, TrackSet, TrackSetId};
 use store::Select;
 
 /// So many of the newest fragments stay in memory whatever they weigh, while somebody publishes.
@@ -132,9 +132,9 @@ impl Tail {
         self.release(0, |_| true);
     }
 
-    /// Lets go of settled fragments that ended at or before `from`, so that what the store deletes does not live on here.
-    pub fn release_before(&mut self, from: ServerTime) {
-        self.release(0, |tail| tail.entries.front().is_some_and(|entry| entry.fragment.info.server_end() <= from));
+    /// Lets go of settled fragments up to `through`, so that what the store deletes does not live on here.
+    pub fn release_through(&mut self, through: Position) {
+        self.release(0, |tail| tail.entries.front().is_some_and(|entry| entry.fragment.info.position <= through));
     }
 
     fn release(&mut self, keep: usize, mut more: impl FnMut(&Tail) -> bool) {

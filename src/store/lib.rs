@@ -42,5 +42,5 @@ mod writer;
 
 pub use check::{CheckReport, Progress, Violation, dump};
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use select::{Place, Select, Stored};
+pub use select::{Expiry, Place, Select, Stored};
 pub use store::{AppendError, Bounds, RecoveryReport, Settings, Store, StoreError, StreamHead, StreamIdentity};

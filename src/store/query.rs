@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use media::{
-    Codec, FragmentInfo, FragmentTrack, GapReason, Ordinal, Position, Sequence, ServerTime, StreamId, Timescale, Track,
-    TrackId, TrackSet,
+    Codec, FragmentInfo, FragmentTrack, GapReason, Ordinal, Position, Sequence, StreamId, Timescale, Track, TrackId,
+    TrackSet,
 };
 
 use crate::blobs::BlockKey;
@@ -14,7 +14,7 @@ use crate::disk::{Disk, read_whole};
 use crate::index::{BlockRow, BlockState};
 use crate::layout::{Layout, disk_error};
 use crate::packed::Entry;
-use crate::{Bounds, Select, StoreError, Stored, StreamHead};
+use crate::{Bounds, Expiry, Select, StoreError, Stored, StreamHead};
 
 /// Rows asked of the index at once.
 const PAGE: usize = 64;
@@ -277,33 +277,33 @@ impl Core {
         Ok(Some((last, track_set, ended.unwrap_or(GapReason::PublisherLeft))))
     }
 
-    /// Server time from which the stream is to be kept; none when nothing is to be dropped.
+    /// How far the stream is to be dropped; none when nothing is.
     pub(crate) fn expiry(
         &self,
         stream: StreamId,
         max_age: Option<std::time::Duration>,
         max_bytes: Option<u64>,
-    ) -> Result<Option<ServerTime>, StoreError> {
+    ) -> Result<Option<Expiry>, StoreError> {
         let now = self.ground.clock.now();
         let horizon = max_age.map(|age| now.plus_micros(-i64::try_from(age.as_micros()).unwrap_or(i64::MAX)));
         let mut over = match max_bytes {
             Some(max) => self.bounds(stream)?.map_or(0, |bounds| bounds.bytes.saturating_sub(max)),
             None => 0,
         };
-        let mut keep_from = None;
+        let mut expiry = None;
         let mut position = Position::default();
         let oldest_open = self.memory().get(&stream).and_then(|blocks| blocks.keys().next().copied());
         loop {
             let rows = self.ground.index.after(stream, position, PAGE)?;
-            let Some(last) = rows.last().map(|row| row.last) else { return Ok(keep_from) };
+            let Some(last) = rows.last().map(|row| row.last) else { return Ok(expiry) };
             for row in &rows {
                 let open = row.state == BlockState::Open || oldest_open.is_some_and(|open| open <= row.first);
                 let aged = horizon.is_some_and(|horizon| row.server_to <= horizon);
                 if open || !(aged || over > 0) {
-                    return Ok(keep_from);
+                    return Ok(expiry);
                 }
                 over = over.saturating_sub(row.synced_bytes);
-                keep_from = keep_from.max(Some(row.server_to));
+                expiry = Some(Expiry::with(expiry, row));
             }
             position = position.max(last);
         }

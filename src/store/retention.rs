@@ -8,10 +8,18 @@ use crate::core::{Core, entries_of};
 use crate::disk::write_whole;
 use crate::index::{BlockRow, BlockState};
 use crate::layout::disk_error;
-use crate::{StoreError, StreamIdentity};
+use crate::{Expiry, StoreError, StreamIdentity};
 
 /// Rows looked at, and blocks unlinked, at once.
 const BATCH: usize = 64;
+
+impl Expiry {
+    /// As far as `before`, and this block too, which comes after.
+    pub(crate) fn with(before: Option<Expiry>, row: &BlockRow) -> Expiry {
+        let ends = before.map_or(row.server_to, |before| before.ends.max(row.server_to));
+        Expiry { through: row.last, ends }
+    }
+}
 
 impl Core {
     /// Makes a stream's folder, durably.
@@ -49,15 +57,15 @@ impl Core {
         Ok(found)
     }
 
-    /// Drops sealed blocks that end at or before `retained_from`, oldest first, up to the first that stays; their
-    /// count of bytes. A newer block never goes before an older one, whatever the clock said when it was written.
-    pub(crate) fn drop_before(&self, stream: StreamId, retained_from: ServerTime) -> Result<u64, StoreError> {
+    /// Drops sealed blocks that end at or before `through`, oldest first, up to the first that stays; their count of
+    /// bytes. By position: a newer block never goes before an older one, nor with it, whatever the clock said.
+    pub(crate) fn drop_through(&self, stream: StreamId, through: Position) -> Result<u64, StoreError> {
         let mut freed = 0;
         let mut position = Position::default();
         loop {
             let rows = self.ground.index.after(stream, position, BATCH)?;
             let Some(last) = rows.last().map(|row| row.last) else { return Ok(freed) };
-            let goes = |row: &BlockRow| row.state != BlockState::Open && row.server_to <= retained_from;
+            let goes = |row: &BlockRow| row.state != BlockState::Open && row.last <= through;
             let going: Vec<&BlockRow> = rows.iter().take_while(|row| goes(row)).collect();
             if !going.is_empty() {
                 freed += self.drop_rows(stream, &going)?;
@@ -194,13 +202,13 @@ impl Core {
         }
     }
 
-    /// Which streams to drop before which server time so that free space rises above the soft watermark: oldest
-    /// blocks first, over all streams; each keeps its newest block.
-    pub(crate) fn reclaim_plan(&self) -> Result<Vec<(StreamId, ServerTime)>, StoreError> {
+    /// Which streams to drop how far so that free space rises above the soft watermark: oldest blocks first, over all
+    /// streams; each keeps its newest block.
+    pub(crate) fn reclaim_plan(&self) -> Result<Vec<(StreamId, Expiry)>, StoreError> {
         let (free, all) = self.space()?;
         let wanted = u128::from(all) * u128::from(self.settings.soft_free_permille) / 1000;
         let mut missing = u64::try_from(wanted.saturating_sub(u128::from(free))).unwrap_or(u64::MAX);
-        let mut plan: std::collections::BTreeMap<StreamId, ServerTime> = std::collections::BTreeMap::new();
+        let mut plan: std::collections::BTreeMap<StreamId, Expiry> = std::collections::BTreeMap::new();
         if missing == 0 {
             return Ok(Vec::new());
         }
@@ -213,11 +221,11 @@ impl Core {
             }
         }
         while missing > 0
-            && let Some(((ends, stream), row)) = oldest.pop_first()
+            && let Some(((_, stream), row)) = oldest.pop_first()
         {
             missing = missing.saturating_sub(row.synced_bytes);
-            let until = plan.entry(stream).or_insert(ends);
-            *until = ends.max(*until);
+            let expiry = Expiry::with(plan.get(&stream).copied(), &row);
+            plan.insert(stream, expiry);
             if let Some(next) = self.reclaimable_after(stream, row.last)? {
                 oldest.insert((next.server_to, stream), next);
             }

@@ -26,6 +26,15 @@ pub struct Place {
     pub body_offset: u64,
 }
 
+/// How far a stream is to be dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Expiry {
+    /// The last position that goes. Positions decide, never times: those stand still after a clock was set back.
+    pub through: Position,
+    /// When the media that goes ends, for people.
+    pub ends: ServerTime,
+}
+
 /// A persisted fragment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Stored {

@@ -17,7 +17,7 @@ use crate::disk::{Disk, Lock, RealDisk};
 use crate::index::{Index, IndexError, SqliteIndex};
 use crate::layout::{Layout, disk_error, open_store_file, stream_folders};
 use crate::volume::Volume;
-use crate::{CheckReport, Clock, Place, Progress, Select, Stored};
+use crate::{CheckReport, Clock, Expiry, Place, Progress, Select, Stored};
 
 /// How a store behaves; every value has the default that `kinora.toml` documents.
 #[derive(Clone, Debug)]
@@ -299,8 +299,11 @@ impl Store {
         self.core.number(stream, position, server_time)
     }
 
-    /// Server time from which a stream is to be kept so that it stays within `max_age` and `max_bytes`;
-    /// none when nothing is to be dropped. Whole blocks; open ones stay.
+    /// How far a stream is to be dropped so that it stays within `max_age` and `max_bytes`; none when nothing is to
+    /// go. Whole blocks, oldest first; open ones stay, and what comes after them.
+    ///
+    /// Age is by server times. After the clock was set back they stand still until it has caught up: what is recorded
+    /// meanwhile is kept that much longer, never shorter.
     ///
     /// # Errors
     /// What the index refused.
@@ -309,26 +312,27 @@ impl Store {
         stream: StreamId,
         max_age: Option<Duration>,
         max_bytes: Option<u64>,
-    ) -> Result<Option<ServerTime>, StoreError> {
+    ) -> Result<Option<Expiry>, StoreError> {
         self.core.expiry(stream, max_age, max_bytes)
     }
 
-    /// Drops every sealed block that ends at or before `retained_from`; bytes freed. The caller has that synced in the
-    /// catalog first, and calls it again with the same value after each start: what a lost index had forgotten goes then.
+    /// Drops the sealed blocks that end at or before `through`, oldest first, up to the first that stays; bytes freed. The
+    /// caller has that synced in the catalog first, and calls it again with the same value after each start: what a lost
+    /// index had forgotten goes then.
     ///
     /// # Errors
     /// What the disk or the index refused; the next start finishes what was begun.
-    pub fn drop_before(&self, stream: StreamId, retained_from: ServerTime) -> Result<u64, StoreError> {
+    pub fn drop_through(&self, stream: StreamId, through: Position) -> Result<u64, StoreError> {
         let _leave = self.core.leave_to_change()?;
-        self.core.drop_before(stream, retained_from)
+        self.core.drop_through(stream, through)
     }
 
-    /// Which streams to drop before which server time so that free space rises above the soft watermark again:
-    /// oldest blocks first, over all streams, each keeping its newest. Empty when there is space.
+    /// Which streams to drop how far so that free space rises above the soft watermark again: oldest blocks first, over
+    /// all streams, each keeping its newest. Empty when there is space.
     ///
     /// # Errors
     /// What the disk or the index refused.
-    pub fn reclaim_plan(&self) -> Result<Vec<(StreamId, ServerTime)>, StoreError> {
+    pub fn reclaim_plan(&self) -> Result<Vec<(StreamId, Expiry)>, StoreError> {
         self.core.reclaim_plan()
     }
 

@@ -57,6 +57,9 @@ pub(crate) struct Feed {
 /// The wall time at which feeds start.
 pub(crate) const START_US: i64 = 1_700_000_000_000_000;
 
+/// After everything that is ever written.
+pub(crate) const END: Position = Position { epoch: Epoch(u32::MAX), sequence: Sequence(u64::MAX) };
+
 impl Feed {
     pub(crate) fn new(epoch: u32) -> Feed {
         Feed { epoch, sequence: 0, ordinal: 0, discontinuities: 0, track_set: 1, payload: 300, break_next: None }

@@ -5,7 +5,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::CatalogError;
 
 /// Step `n` leads to format `n + 1`. A step that was released is never changed again.
-const STEPS: [&str; 1] = [include_str!("0001.sql")];
+const STEPS: [&str; 2] = [include_str!("0001.sql"), include_str!("0002.sql")];
 /// "Kinc" in `application_id`: another program's database is never taken for ours.
 const APPLICATION_ID: i64 = 0x4b69_6e63;
 
@@ -35,7 +35,7 @@ pub(super) fn upgrade(db: &mut Connection) -> Result<(), CatalogError> {
 mod tests {
     use std::time::Duration;
 
-    use media::{Epoch, ServerTime, StreamName};
+    use media::{Epoch, Position, Sequence, ServerTime, StreamName};
     use rusqlite::Connection;
     use tempfile::TempDir;
 
@@ -43,7 +43,8 @@ mod tests {
     use crate::catalog::{Catalog, SecondPublisher, StreamSettings};
 
     /// What each format looked like with rows in it, as a dump; frozen.
-    const SAMPLES: [&str; 1] = [include_str!("../../../tests/data/control-0001.sql")];
+    const SAMPLES: [&str; 2] =
+        [include_str!("../../../tests/data/control-0001.sql"), include_str!("../../../tests/data/control-0002.sql")];
 
     #[test]
     fn every_past_format_is_read() {
@@ -59,6 +60,8 @@ mod tests {
             assert_eq!(gate.settings.on_second_publisher, SecondPublisher::Refuse);
             assert_eq!(gate.settings.tags["site"], "north");
             assert_eq!(gate.retained_from, Some(ServerTime::from_micros(1_790_000_000_000_000)));
+            let dropped = Position { epoch: Epoch(11), sequence: Sequence(6_000_000_000) };
+            assert_eq!(gate.dropped, (n >= 1).then_some(dropped));
             let credentials = catalog.credentials().unwrap();
             assert_eq!(credentials.iter().map(|found| found.label.as_str()).collect::<Vec<_>>(), ["console"]);
             catalog
@@ -96,7 +99,7 @@ mod tests {
         drop(Catalog::open(&path).unwrap());
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let Err(refused) = Catalog::open(&path) else { panic!("a newer format was opened") };
-        assert_eq!(refused.to_string(), "control.db has format 99, this version knows up to 1");
+        assert_eq!(refused.to_string(), "control.db has format 99, this version knows up to 2");
     }
 
     #[test]

@@ -70,6 +70,7 @@ impl Site {
             created: NOON,
             settings: StreamSettings::default(),
             retained_from: None,
+            dropped: None,
         };
         let identity = StreamIdentity { id: stream.id, name: stream.name.clone(), created: stream.created };
         store.create_stream(&identity).unwrap();

@@ -89,9 +89,9 @@ fn apply(model: &mut Model, tail: &mut Tail, budget: u64, happening: &Happening)
         Happening::Expire => {
             // A third of what is stored, oldest first, as the sweeper does it.
             let Some(last) = model.persisted.get(model.persisted.len() / 3) else { return };
-            let from = last.info.server_end();
-            tail.release_before(from);
-            model.persisted.retain(|stored| stored.info.server_end() > from);
+            let through = last.info.position;
+            tail.release_through(through);
+            model.persisted.retain(|stored| stored.info.position > through);
         }
     }
 }

@@ -169,9 +169,9 @@ async fn reader_that_comes_after_retention_is_told_what_it_skipped() {
     let mut cursor = server.hub.cursor(server.stream.id, Start::Earliest).await.unwrap();
     let mut resumed = server.hub.cursor(server.stream.id, Start::After(at(1))).await.unwrap();
     let all = server.all().await;
-    let from = all[3].info.server_time;
+    let through = all[2].info.position;
     let (store, stream) = (server.store.clone(), server.stream.id);
-    tokio::task::spawn_blocking(move || store.drop_before(stream, from)).await.unwrap().unwrap();
+    tokio::task::spawn_blocking(move || store.drop_through(stream, through)).await.unwrap().unwrap();
     assert_eq!(ordinals(&server.all().await), (3..9).collect::<Vec<_>>());
     let (found, _) = read_to_end(&mut cursor).await;
     assert_eq!(ordinals(&found), (3..9).collect::<Vec<_>>(), "the earliest there is");

@@ -22,7 +22,7 @@ enum Step {
     Restart,
     Rebuild,
     /// Drops blocks that end this many fragments before the newest.
-    Expire(u64),
+    Expire(usize),
     Select(u64, usize),
 }
 
@@ -60,7 +60,7 @@ impl ReferenceStateMachine for Plan {
             2 => fate.prop_map(Step::Crash),
             1 => Just(Step::Restart),
             1 => Just(Step::Rebuild),
-            1 => (0..12u64).prop_map(Step::Expire),
+            1 => (0..12usize).prop_map(Step::Expire),
             2 => (0..40u64, 1..20usize).prop_map(|(from, limit)| Step::Select(from, limit)),
         ]
         .boxed()
@@ -76,7 +76,7 @@ struct StoreTest;
 /// The store, and what the catalog would know of retention.
 struct Tested {
     world: World,
-    retained_from: ServerTime,
+    dropped: Position,
 }
 
 impl Tested {
@@ -84,7 +84,7 @@ impl Tested {
     fn revive(&mut self, fate: IndexFate) {
         self.world.crash(fate);
         self.world.open().expect("a healthy disk");
-        self.world.core().drop_before(stream(1), self.retained_from).expect("a healthy disk");
+        self.world.core().drop_through(stream(1), self.dropped).expect("a healthy disk");
     }
 
     fn is_well(&self) -> bool {
@@ -97,7 +97,7 @@ impl StateMachineTest for StoreTest {
     type Reference = Plan;
 
     fn init_test(seed: &u64) -> Tested {
-        Tested { world: World::with_stream(*seed), retained_from: ServerTime::from_micros(i64::MIN) }
+        Tested { world: World::with_stream(*seed), dropped: Position::default() }
     }
 
     fn apply(mut tested: Tested, _: &u64, step: Step) -> Tested {
@@ -141,11 +141,11 @@ impl StateMachineTest for StoreTest {
                 tested.revive(IndexFate::Lost);
             }
             Step::Expire(behind) => {
-                let Some(last) = world.acked.last() else { return tested };
-                let until = last.0.info.server_end().plus_micros(-(behind as i64) * 1_000_000);
-                tested.retained_from = tested.retained_from.max(until);
-                let _ = world.core().drop_before(stream(1), until);
-                world.forget_before(tested.retained_from);
+                let Some((last, _)) = world.acked.iter().rev().nth(behind) else { return tested };
+                let through = last.info.position;
+                tested.dropped = tested.dropped.max(through);
+                let _ = world.core().drop_through(stream(1), through);
+                world.forget_through(tested.dropped);
             }
             Step::Select(from, limit) => {
                 if tested.is_well() {
@@ -178,9 +178,9 @@ impl StateMachineTest for StoreTest {
 }
 
 impl World {
-    /// The catalog dropped what is before `until`: it is not asked for any more.
-    fn forget_before(&mut self, until: ServerTime) {
-        self.acked.retain(|(stored, _)| stored.info.server_end() > until);
+    /// The catalog dropped what is not after `through`: it is not asked for any more.
+    fn forget_through(&mut self, through: Position) {
+        self.acked.retain(|(stored, _)| stored.info.position > through);
     }
 }
 

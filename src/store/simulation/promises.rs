@@ -1,7 +1,10 @@
 use std::collections::BTreeSet;
 
+use media::Sequence;
+
 use super::*;
 use crate::disk::{Fault, Operation};
+use crate::testing::END;
 
 const OPERATIONS: [Operation; 8] = [
     Operation::Open,
@@ -178,18 +181,18 @@ fn deletion_that_failed_halfway_is_finished_by_the_next_call() {
 
 #[test]
 fn d6_expired_blocks_do_not_come_back() {
-    const RETAINED_FROM: ServerTime = ServerTime::from_micros(START_US + 8_000_000);
+    const DROPPED: Position = Position { epoch: Epoch(1), sequence: Sequence(7) };
     fn script(world: &mut World) {
         run(world);
-        let _ = world.core().drop_before(stream(1), RETAINED_FROM);
+        let _ = world.core().drop_through(stream(1), DROPPED);
     }
     cut_everywhere(script, |mut world, _| {
         world.open().expect("opens after a crash");
         // What every start does with the catalog's value.
-        world.core().drop_before(stream(1), RETAINED_FROM).expect("drops");
+        world.core().drop_through(stream(1), DROPPED).expect("drops");
         let all = world.all();
         for (acked, _) in &world.acked {
-            let in_old_block = acked.info.server_end() <= RETAINED_FROM;
+            let in_old_block = acked.info.position <= DROPPED;
             assert!(in_old_block || all.contains(acked), "{:?} was not to be dropped", acked.info.position);
         }
         let dropped = all.iter().filter(|stored| stored.place.block.sequence.0 == 1 && stored.place.block.epoch.0 == 1);
@@ -219,7 +222,7 @@ fn numbers_go_on_when_the_newest_block_goes_beside_one_just_opened() {
     };
     let next = Position { sequence: media::Sequence(before.position.sequence.0 + 1), ..before.position };
     core.memory_mut().get_mut(&stream(1)).expect("it exists").insert(next, opened);
-    core.drop_before(stream(1), ServerTime::from_micros(i64::MAX)).expect("drops");
+    core.drop_through(stream(1), END).expect("drops");
     core.memory_mut().get_mut(&stream(1)).expect("it exists").clear();
     let after = core.head(stream(1)).expect("head").expect("still known");
     assert_eq!((after.position, after.next_ordinal), (before.position, before.next_ordinal));
@@ -231,7 +234,7 @@ fn numbers_go_on_when_retention_takes_everything() {
     assert!(world.append(7).iter().all(Result::is_ok));
     world.seal(GapReason::PublisherLeft);
     let before = world.core().head(stream(1)).expect("head").expect("some");
-    world.core().drop_before(stream(1), ServerTime::from_micros(i64::MAX)).expect("drops");
+    world.core().drop_through(stream(1), END).expect("drops");
     assert_eq!(world.all(), []);
     for fate in FATES {
         world.crash(fate);

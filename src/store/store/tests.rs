@@ -1,8 +1,9 @@
-use media::Ordinal;
+use media::{Ordinal, Sequence};
 
 use super::*;
+use crate::Expiry;
 use crate::clock::ManualClock;
-use crate::testing::{Feed, START_US, identity, settings, stream, wait};
+use crate::testing::{END, Feed, START_US, identity, settings, stream, wait};
 
 fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::new(ServerTime::from_micros(START_US)))
@@ -123,7 +124,7 @@ fn reader_of_a_block_reads_on_when_it_is_deleted() {
     let stored = wait(store.append(stream(1), feed.next())).expect("persisted");
     wait(store.seal(stream(1), GapReason::PublisherLeft));
     let held = store.core.blob(crate::blobs::BlockKey { stream: stream(1), first: stored.place.block }).expect("opens");
-    while store.drop_before(stream(1), ServerTime::from_micros(i64::MAX)).expect("drops") == 0 {
+    while store.drop_through(stream(1), END).expect("drops") == 0 {
         // The row is committed after the seal was answered.
         std::thread::yield_now();
     }
@@ -143,16 +144,17 @@ fn expiry_names_whole_old_blocks_and_never_the_open_one() {
     store.core.commit_index(true).expect("puts");
     clock.set(ServerTime::from_micros(START_US + 12_000_000));
     let seconds = Duration::from_secs;
-    let first_block_ends = acked[4].info.server_end();
+    let through = |n: usize| Some(Expiry { through: acked[n].info.position, ends: acked[n].info.server_end() });
     assert_eq!(store.expiry(stream(1), None, None).expect("asks"), None);
     assert_eq!(store.expiry(stream(1), Some(seconds(7)), None).expect("asks"), None, "its newest is younger");
-    assert_eq!(store.expiry(stream(1), Some(seconds(6)), None).expect("asks"), Some(first_block_ends));
-    assert_eq!(store.expiry(stream(1), Some(seconds(0)), None).expect("asks"), Some(acked[9].info.server_end()));
-    assert_eq!(store.expiry(stream(1), None, Some(0)).expect("asks"), Some(acked[9].info.server_end()));
+    assert_eq!(store.expiry(stream(1), Some(seconds(6)), None).expect("asks"), through(4));
+    assert_eq!(store.expiry(stream(1), Some(seconds(0)), None).expect("asks"), through(9));
+    assert_eq!(store.expiry(stream(1), None, Some(0)).expect("asks"), through(9));
     let bytes = store.bounds(stream(1)).expect("bounds").expect("some").bytes;
-    assert_eq!(store.expiry(stream(1), None, Some(bytes - 1)).expect("asks"), Some(first_block_ends));
+    assert_eq!(store.expiry(stream(1), None, Some(bytes - 1)).expect("asks"), through(4));
     assert_eq!(store.expiry(stream(1), None, Some(bytes)).expect("asks"), None);
-    assert!(store.drop_before(stream(1), first_block_ends).expect("drops") > 0);
+    assert_eq!(store.drop_through(stream(1), acked[3].info.position).expect("drops"), 0, "not a part of a block");
+    assert!(store.drop_through(stream(1), acked[4].info.position).expect("drops") > 0);
     let left = store.select(stream(1), Select::After(Position::default()), 100).expect("selects");
     assert_eq!(left, acked[5..]);
 }
@@ -342,8 +344,8 @@ fn full_disk_that_the_index_has_no_room_on_does_not_stop_deletion() {
     let (core, index) = on_meddling_index();
     append_now(&core, &mut Feed::new(1), 12);
     index.full.store(true, std::sync::atomic::Ordering::SeqCst);
-    let until = ServerTime::from_micros(START_US + 10_050_000);
-    assert!(core.drop_before(stream(1), until).expect("drops") > 0);
+    let until = Position { epoch: Epoch(1), sequence: Sequence(10) };
+    assert!(core.drop_through(stream(1), until).expect("drops") > 0);
     let left = core.select(stream(1), Select::After(Position::default()), 100).expect("selects");
     assert_eq!(left.first().map(|stored| stored.info.ordinal), Some(Ordinal(10)));
     assert_eq!(core.ground.blobs.list(stream(1)).expect("lists").len(), 1);
@@ -365,11 +367,14 @@ fn reclaiming_names_the_oldest_blocks_of_all_streams_and_spares_the_newest() {
     store.close().expect("closes");
     let (store, _) = Store::open(settings, Epoch(2), clock()).expect("opens");
     // The whole volume is wanted free: everything but each stream's newest block is named.
-    let newest_but_one_ends = ServerTime::from_micros(START_US + 10_050_000);
+    let newest_but_one = Expiry {
+        through: Position { epoch: Epoch(1), sequence: Sequence(10) },
+        ends: ServerTime::from_micros(START_US + 10_050_000),
+    };
     let plan = store.reclaim_plan().expect("plans");
-    assert_eq!(plan, [(stream(1), newest_but_one_ends), (stream(2), newest_but_one_ends)]);
-    for (stream, until) in plan {
-        assert!(store.drop_before(stream, until).expect("drops") > 0);
+    assert_eq!(plan, [(stream(1), newest_but_one), (stream(2), newest_but_one)]);
+    for (stream, expiry) in plan {
+        assert!(store.drop_through(stream, expiry.through).expect("drops") > 0);
         assert_eq!(store.select(stream, Select::After(Position::default()), 100).expect("selects").len(), 2);
     }
     assert_eq!(store.reclaim_plan().expect("plans"), []);
@@ -451,7 +456,7 @@ fn closed_store_gives_the_folder_back_while_others_still_hold_it() {
         // Who holds the closed one still reads, and changes nothing any more.
         assert!(reader.read(&stored.place, 0..stored.info.body_len).is_ok());
         assert!(reader.delete_stream(stream(1)).is_err());
-        assert!(reader.drop_before(stream(1), ServerTime::from_micros(i64::MAX)).is_err());
+        assert!(reader.drop_through(stream(1), END).is_err());
         assert!(reader.create_stream(&identity(2)).is_err());
         next.delete_stream(stream(1)).expect("deletes");
         std::fs::remove_dir_all(folder.path().join("streams")).expect("begins anew");
@@ -474,7 +479,7 @@ fn newest_epoch_is_known_from_the_blocks_alone() {
     }
     // Retention takes everything, and the index is lost too.
     let (store, _) = Store::open(settings(folder.path()), Epoch(10), clock).expect("opens");
-    store.drop_before(stream(1), ServerTime::from_micros(i64::MAX)).expect("drops");
+    store.drop_through(stream(1), END).expect("drops");
     assert_eq!(store.bounds(stream(1)).expect("bounds").map(|bounds| bounds.blocks), None);
     store.close().expect("closes");
     std::fs::remove_file(folder.path().join("index.db")).expect("there is one");
@@ -482,19 +487,42 @@ fn newest_epoch_is_known_from_the_blocks_alone() {
 }
 
 #[test]
-fn newer_block_of_a_clock_set_back_stays_while_an_older_one_does() {
+fn a_clock_set_back_neither_deletes_more_than_asked_nor_stops_deletion() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (store, _) = Store::open(settings(folder.path()), Epoch(1), clock()).expect("opens");
+    let clock = clock();
+    let (store, _) = Store::open(settings(folder.path()), Epoch(1), clock.clone()).expect("opens");
     store.create_stream(&identity(1)).expect("creates");
     let mut feed = Feed::new(1);
-    for seconds in [1000, 10] {
+    let mut acked = Vec::new();
+    // The clock was set back after the first: all others have its time, and none lasts.
+    for n in 0..6 {
         let mut fragment = feed.next();
-        fragment.info.server_time = ServerTime::from_micros(START_US + seconds * 1_000_000);
-        wait(store.append(stream(1), fragment)).expect("persisted");
+        fragment.info.server_time = ServerTime::from_micros(START_US + 1_000_000);
+        fragment.info.duration_us = if n == 0 { fragment.info.duration_us } else { 0 };
+        acked.push(wait(store.append(stream(1), fragment)).expect("persisted"));
         wait(store.seal(stream(1), GapReason::PublisherLeft));
     }
     store.core().commit_index(true).expect("commits");
-    let until = ServerTime::from_micros(START_US + 500_000_000);
-    assert_eq!(store.drop_before(stream(1), until).expect("drops"), 0);
-    assert_eq!(store.bounds(stream(1)).expect("bounds").expect("some").blocks, 2);
+    let left = |store: &Store| store.select(stream(1), Select::After(Position::default()), 100).expect("selects").len();
+    // One byte too many: one block goes, and not those that end in the same moment.
+    for gone in 1..=2 {
+        let bytes = store.bounds(stream(1)).expect("bounds").expect("some").bytes;
+        let expiry = store.expiry(stream(1), None, Some(bytes - 1)).expect("asks").expect("too many");
+        assert_eq!(expiry.through, acked[gone - 1].info.position);
+        assert!(store.drop_through(stream(1), expiry.through).expect("drops") > 0);
+        assert_eq!(left(&store), 6 - gone);
+    }
+    // What a start does, with an index made anew: nothing more goes.
+    store.close().expect("closes");
+    std::fs::remove_file(folder.path().join("index.db")).expect("there is one");
+    let (store, _) = Store::open(settings(folder.path()), Epoch(2), clock.clone()).expect("opens");
+    assert_eq!(store.drop_through(stream(1), acked[1].info.position).expect("drops"), 0);
+    assert_eq!(left(&store), 4);
+    // By age they stay until the clock has caught up, and then go.
+    let age = Some(Duration::from_secs(10));
+    clock.set(ServerTime::from_micros(START_US - 50_000_000));
+    assert_eq!(store.expiry(stream(1), age, None).expect("asks"), None);
+    clock.set(ServerTime::from_micros(START_US + 20_000_000));
+    let expiry = store.expiry(stream(1), age, None).expect("asks").expect("old");
+    assert_eq!(expiry.through, acked[5].info.position);
 }

@@ -253,7 +253,7 @@ fn notes(tracks: &[Track]) -> Vec<String> {
 
 impl StreamInfo {
     pub(super) fn of(stream: &Stream, status: &Status, caller: &Caller) -> StreamInfo {
-        let Stream { id, name, created, settings, retained_from } = stream;
+        let Stream { id, name, created, settings, retained_from, dropped: _ } = stream;
         let tracks = status.tracks.as_ref().map(|(_, set)| set.tracks()).unwrap_or_default();
         let publisher = status.publisher.as_ref().map(|publisher| PublisherInfo {
             protocol: publisher.info.protocol.to_owned(),
