@@ -33,6 +33,7 @@ pub mod select;
 #[cfg(test)]
 mod simulation;
 mod siphash;
+mod standing;
 mod store;
 #[cfg(test)]
 mod testing;

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use media::fragmenter::FIRST_STREAM_TIME_US;
 use media::{
-    Codec, FragmentInfo, FragmentTrack, GapReason, Ordinal, Position, Sequence, StreamId, Timescale, Track, TrackId,
-    TrackSet,
+    ClockSource, FragmentInfo, FragmentTrack, GapReason, Ordinal, Position, Sequence, StartKind, StreamId, Timescale,
+    TrackId, TrackSet, TrackSetId,
 };
 
 use crate::blobs::BlockKey;
@@ -14,7 +15,8 @@ use crate::disk::{Disk, read_whole};
 use crate::index::{BlockRow, BlockState};
 use crate::layout::{Layout, disk_error};
 use crate::packed::Entry;
-use crate::{Bounds, Expiry, Select, StoreError, Stored, StreamHead};
+use crate::standing::Standing;
+use crate::{Bounds, Expiry, Place, Select, StoreError, Stored, StreamHead};
 
 /// Rows asked of the index at once.
 const PAGE: usize = 64;
@@ -41,7 +43,7 @@ fn meets(a: i64, b: i64, from: i64, to: i64) -> bool {
 }
 
 /// Whether readers get what lies in such a block.
-fn served(row: &BlockRow) -> bool {
+pub(crate) fn served(row: &BlockRow) -> bool {
     matches!(row.state, BlockState::Sealed | BlockState::Quarantined)
 }
 
@@ -206,33 +208,59 @@ impl Core {
         Ok(Some(row))
     }
 
-    /// Where the stream's next fragment continues.
+    /// Where the stream's next fragment continues: after the last that can be read, and behind all that blocks after it
+    /// may have held.
     pub(crate) fn head(&self, stream: StreamId) -> Result<Option<StreamHead>, StoreError> {
-        let newest = self.ground.index.newest(stream)?;
-        let (last, track_set, ended) = match self.last(stream)? {
+        let rotate_bytes = self.settings.rotate_bytes;
+        let (last, mut track_set, ended, mut standing) = match self.last(stream)? {
             Some(last) => {
                 let id = last.info.track_set;
                 let set = self.track_set(stream, id)?.unwrap_or_else(unreadable_tracks);
                 let ended = self.ended(stream, &last)?;
-                (last, (id, set), ended)
+                let mut standing = Standing::at(&last.info);
+                if let Some(row) = self.ground.index.block(stream, last.place.block)?
+                    && row.state == BlockState::Quarantined
+                {
+                    standing = Standing::past(Some(standing), &row, rotate_bytes)?;
+                }
+                (last, (id, set), ended, Some(standing))
             }
-            None => match self.remembered(stream)? {
-                Some(remembered) => remembered,
-                None => return Ok(None),
+            None => match (self.remembered(stream)?, self.ground.index.oldest(stream)?) {
+                (Some((last, track_set, ended)), _) => (last, track_set, ended, self.standing_of_dropped(stream)?),
+                (None, Some(row)) => {
+                    let last = nothing_known(&row);
+                    (last, (TrackSetId(0), unreadable_tracks()), GapReason::Damaged, None)
+                }
+                (None, None) => return Ok(None),
             },
         };
-        // A block that is lost or damaged had its numbers all the same.
-        let lost = newest.filter(|row| row.last > last.info.position);
-        let lost_end = lost.as_ref().map_or(0, |row| row.first_ordinal.0 + u64::from(row.count));
         let end_us = end_us(&last.info, &track_set.1);
+        let mut discontinuities = last.info.discontinuities;
+        let mut unreadable = 0;
+        let mut position = standing.map_or(Position::default(), |standing| standing.position);
+        loop {
+            let rows = self.ground.index.after(stream, position, PAGE)?;
+            let Some(newest) = rows.last().map(|row| row.last) else { break };
+            for row in &rows {
+                standing = Some(Standing::past(standing, row, rotate_bytes)?);
+                discontinuities = discontinuities.max(row.discontinuities);
+                unreadable += u32::from(!served(row) || row.count == 0);
+            }
+            position = position.max(newest);
+        }
+        let standing = standing.unwrap_or(Standing::at(&last.info));
+        if unreadable > 0 {
+            // Each may have had tracks of its own, under the next id.
+            track_set = (TrackSetId(track_set.0.0.saturating_add(unreadable)), unreadable_tracks());
+        }
         Ok(Some(StreamHead {
-            position: lost.as_ref().map_or(last.info.position, |row| row.last),
-            next_ordinal: Ordinal((last.info.ordinal.0 + 1).max(lost_end)),
-            discontinuities: last.info.discontinuities.max(lost.as_ref().map_or(0, |row| row.discontinuities)),
+            position: standing.position,
+            next_ordinal: standing.next_ordinal(),
+            discontinuities,
             end_us,
             track_set,
             last,
-            ended: if lost.is_some() { GapReason::Damaged } else { ended },
+            ended: if unreadable > 0 { GapReason::Damaged } else { ended },
         }))
     }
 
@@ -267,7 +295,7 @@ impl Core {
     }
 
     /// What is kept of a stream whose blocks retention took.
-    fn remembered(&self, stream: StreamId) -> Result<Option<Remembered>, StoreError> {
+    pub(crate) fn remembered(&self, stream: StreamId) -> Result<Option<Remembered>, StoreError> {
         let last =
             read_last(&*self.ground.disk, &self.layout, stream).map_err(|error| disk_error("read last", error))?;
         let Some(LastRecord { tracks, record, ended }) = last else { return Ok(None) };
@@ -311,20 +339,31 @@ impl Core {
 }
 
 /// What stands for a track set whose block's head is damaged: no publisher's tracks continue it.
-fn unreadable_tracks() -> Arc<TrackSet> {
-    let track = Track {
-        id: TrackId(u32::MAX),
-        codec: Codec::Opaque,
-        timescale: Timescale::MICROS,
-        sample_entry: bytes::Bytes::new(),
-        codec_string: None,
-        width: 0,
-        height: 0,
-        frame_rate_millis: None,
-        reorder_depth: None,
-        channels: 0,
+pub(crate) fn unreadable_tracks() -> Arc<TrackSet> {
+    let track = media::codec::opaque::track(TrackId(u32::MAX), Timescale::MICROS, "unreadable", &[]);
+    Arc::new(TrackSet::new(vec![track.expect("a short name")]).expect("one track"))
+}
+
+/// What stands for the last fragment of a stream of which none can be read: before its oldest block.
+pub(crate) fn nothing_known(row: &BlockRow) -> Stored {
+    let info = FragmentInfo {
+        position: Position::default(),
+        ordinal: Ordinal(0),
+        start: StartKind::Dependent,
+        damaged: true,
+        end_of_session: true,
+        break_before: Some(GapReason::Damaged),
+        discontinuities: 0,
+        track_set: TrackSetId(0),
+        producer_time: row.producer_from,
+        clock_source: ClockSource::Arrival,
+        clock_error_us: 0,
+        server_time: row.server_from,
+        duration_us: 0,
+        body_len: 0,
+        tracks: Vec::new(),
     };
-    Arc::new(TrackSet::new(vec![track]).expect("one track"))
+    Stored { info, place: Place { stream: row.stream, block: row.first, body_offset: 0 } }
 }
 
 /// Where the fragment ends on the stream's timeline, in microseconds.
@@ -341,11 +380,11 @@ fn end_us(info: &FragmentInfo, tracks: &TrackSet) -> i64 {
         let guess = ticks.checked_div(i128::from(part.duration))?;
         i64::try_from(guess + guess / 100_000 + 10_000_000).ok()
     });
-    guessed.max().unwrap_or(0)
+    guessed.max().unwrap_or(FIRST_STREAM_TIME_US)
 }
 
 /// Last fragment, tracks, why it ended.
-type Remembered = (Stored, (media::TrackSetId, Arc<TrackSet>), GapReason);
+pub(crate) type Remembered = (Stored, (media::TrackSetId, Arc<TrackSet>), GapReason);
 
 /// Where a page of rows ended.
 #[derive(Clone, Copy)]

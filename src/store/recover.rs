@@ -186,6 +186,7 @@ impl Core {
         let counts_agree = rows as usize + after_newest == positions.len();
         // From the newest back: each block is judged by the one after it.
         let mut next: Option<Next> = None;
+        let mut unreadable = false;
         for first in positions.iter().rev() {
             let is_new = newest.as_ref().is_none_or(|row| *first > row.first);
             let row = match known_open.get(first) {
@@ -197,7 +198,11 @@ impl Core {
                 row.as_ref().is_some_and(|row| row.state != BlockState::Open && row.state != BlockState::Lost);
             let row = match (settled, row) {
                 (true, Some(row)) => Some(row),
-                (_, row) => self.recover_block(BlockKey { stream, first: *first }, row, next, report)?,
+                (_, row) => {
+                    let row = self.recover_block(BlockKey { stream, first: *first }, row, next, report)?;
+                    unreadable |= row.as_ref().is_some_and(|row| row.count == 0);
+                    row
+                }
             };
             if let Some(row) = row.filter(|row| row.count > 0) {
                 next = Some(Next { first: *first, ordinal: row.first_ordinal.0 });
@@ -205,6 +210,9 @@ impl Core {
         }
         if !counts_agree || open.iter().any(|row| !positions.contains(&row.first)) {
             self.mark_lost(stream, &positions, report)?;
+        }
+        if unreadable {
+            self.place_unreadable(stream)?;
         }
         Ok(())
     }

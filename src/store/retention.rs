@@ -1,13 +1,15 @@
 //! Deleting: mark, unlink, forget, in that order, so that a crash anywhere leaves either all or nothing to
 //! finish. Deletion writes little and asks for no space; a full disk does not stop it.
 
-use media::{GapReason, Position, ServerTime, StreamId};
+use media::{FragmentInfo, GapReason, Position, ServerTime, StreamId, TrackSetId};
 
 use crate::block::{Kind, Record, head};
-use crate::core::{Core, entries_of};
+use crate::core::{Core, entries_of, stored};
 use crate::disk::write_whole;
 use crate::index::{BlockRow, BlockState};
 use crate::layout::disk_error;
+use crate::query::{Remembered, nothing_known, unreadable_tracks};
+use crate::standing::Standing;
 use crate::{Expiry, StoreError, StreamIdentity};
 
 /// Rows looked at, and blocks unlinked, at once.
@@ -79,17 +81,20 @@ impl Core {
 
     fn drop_rows(&self, stream: StreamId, going: &[&BlockRow]) -> Result<u64, StoreError> {
         let _writes = self.index_writes();
-        let newest = self.ground.index.newest(stream)?.map(|row| row.first);
         // A block just opened has no fragment that would tell where the stream continues.
         let in_memory =
             self.memory().get(&stream).is_some_and(|blocks| blocks.values().any(|block| !block.entries.is_empty()));
         let mut going = going.to_vec();
-        if let Some(row) = going.iter().find(|row| Some(row.first) == newest && !in_memory)
-            && let Err(error) = self.remember(row)
-        {
-            // A full disk has no room for what is kept of it: the newest block stays for now, and the others go.
-            tracing::warn!(%stream, %error, "newest block is kept");
-            going.retain(|row| Some(row.first) != newest);
+        let Some(end) = going.last().map(|row| row.last) else { return Ok(0) };
+        if let Err(error) = self.remember(stream, &going) {
+            // A full disk has no room for what is kept of them. That is needed when nothing readable stays: then the newest
+            // block that can be read stays for now, and the others go.
+            let is_needed = !in_memory && !self.is_readable_after(stream, end)?;
+            tracing::warn!(%stream, %error, is_needed, "where the stream was is not written down");
+            if is_needed {
+                let keep = going.iter().rposition(|row| row.count > 0).unwrap_or(0);
+                going.truncate(keep);
+            }
             if going.is_empty() {
                 return Err(error);
             }
@@ -115,28 +120,52 @@ impl Core {
         Ok(())
     }
 
-    /// Keeps where the stream would continue when its newest block goes: numbers must never be used again.
-    ///
-    /// On a full disk it may be refused; then the newest block stays for now, and the others go.
-    fn remember(&self, row: &BlockRow) -> Result<(), StoreError> {
-        let Some(entry) = entries_of(row)?.pop() else { return Ok(()) };
-        let Some(tracks) = self.track_set(row.stream, entry.info.track_set)? else { return Ok(()) };
-        let ended = self.footer(row.stream, row.first)?.and_then(|footer| footer.ended);
-        let ended = ended.or((entry.info.position.epoch < self.epoch).then_some(GapReason::ServerCrashed));
+    /// Keeps where the stream stood behind these blocks, which are about to go: numbers must never be used again, and
+    /// what stays may be damaged one day.
+    fn remember(&self, stream: StreamId, going: &[&BlockRow]) -> Result<(), StoreError> {
+        let mut standing = self.standing_of_dropped(stream)?;
+        // An index that was put back may have rows of blocks that went long ago.
+        let new = |row: &&&BlockRow| standing.is_none_or(|standing| standing.position < row.last);
+        let going: Vec<&BlockRow> = going.iter().filter(new).copied().collect();
+        for row in &going {
+            standing = Some(Standing::past(standing, row, self.settings.rotate_bytes)?);
+        }
+        let (Some(standing), Some(oldest)) = (standing, going.first()) else { return Ok(()) };
+        let known = match going.iter().rfind(|row| row.count > 0 && row.fragments.is_some()) {
+            Some(row) => self.last_of(row)?,
+            None => self.remembered(stream)?,
+        };
+        let nothing = || (nothing_known(oldest), (TrackSetId(0), unreadable_tracks()), GapReason::Damaged);
+        let (last, (_, tracks), ended) = known.unwrap_or_else(nothing);
+        let unreadable = going.iter().rev().take_while(|row| row.count == 0).count() as u32;
+        // Each of those may have had tracks of its own, under the next id.
+        let (tracks, ended) = if unreadable > 0 { (unreadable_tracks(), GapReason::Damaged) } else { (tracks, ended) };
+        let (ordinal, synced_upto) = standing.parts();
+        let info = FragmentInfo {
+            position: standing.position,
+            ordinal,
+            track_set: TrackSetId(last.info.track_set.0.saturating_add(unreadable)),
+            ..last.info
+        };
         let head = head::encode(&tracks);
         let now = self.ground.clock.now();
-        let gap = Record::mark(Kind::Gap, row.stream, &entry.info, ended, now, 0, 0).encode();
-        let record = Record {
-            kind: Kind::Fragment,
-            stream: row.stream,
-            synced_upto: 0,
-            previous: entry.body_offset,
-            body_crc: 0,
-            tfdt_offsets: Vec::new(),
-            info: entry.info,
-        };
-        write_whole(&*self.ground.disk, &self.layout.last(row.stream), &[&head, &record.encode(), &gap])
+        let gap = Record::mark(Kind::Gap, stream, &info, Some(ended), now, 0, 0).encode();
+        let previous = last.place.body_offset;
+        let record =
+            Record { kind: Kind::Fragment, stream, synced_upto, previous, body_crc: 0, tfdt_offsets: Vec::new(), info };
+        write_whole(&*self.ground.disk, &self.layout.last(stream), &[&head, &record.encode(), &gap])
             .map_err(|error| disk_error("write what a stream's end was", error))
+    }
+
+    /// The last fragment of a row that has some, its tracks, and why it ended there.
+    fn last_of(&self, row: &BlockRow) -> Result<Option<Remembered>, StoreError> {
+        let Some(entry) = entries_of(row)?.pop() else { return Ok(None) };
+        let id = entry.info.track_set;
+        let tracks = self.track_set(row.stream, id)?.unwrap_or_else(unreadable_tracks);
+        let silent =
+            if entry.info.position.epoch < self.epoch { GapReason::ServerCrashed } else { GapReason::PublisherLeft };
+        let ended = self.footer(row.stream, row.first)?.and_then(|footer| footer.ended).unwrap_or(silent);
+        Ok(Some((stored(row.stream, row.first, &entry), (id, tracks), ended)))
     }
 
     /// Deletes a stream: tombstone, blocks, rows.

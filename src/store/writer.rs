@@ -114,7 +114,7 @@ impl Writer {
                 let _ = job.reply.send(Err(answer));
                 continue;
             }
-            if self.block.as_ref().is_some_and(|block| must_rotate(core, block, &job.fragment)) {
+            if self.block.as_ref().is_some_and(|block| must_rotate(core, block, before, &job.fragment)) {
                 if !written.is_empty() {
                     break;
                 }
@@ -309,12 +309,15 @@ fn before_this_life(core: &Core, stream: StreamId) -> Option<FragmentInfo> {
     Some(FragmentInfo { position: head.position, ordinal, ..head.last.info })
 }
 
-fn must_rotate(core: &Core, block: &OpenBlock, fragment: &Fragment) -> bool {
+/// Whether a block's end has come. `before` is the last fragment: no block has a hole in its ordinals, so that its name and
+/// its length bound those that it may have, when nothing else of it can be read.
+fn must_rotate(core: &Core, block: &OpenBlock, before: Option<&FragmentInfo>, fragment: &Fragment) -> bool {
     let info = &fragment.info;
     let span_us = info.server_time.micros_since(block.first_server);
     let grown = block.len.saturating_add(u64::from(info.body_len)) > core.settings.rotate_bytes;
     let aged = span_us >= i64::try_from(core.settings.rotate_after.as_micros()).unwrap_or(i64::MAX);
-    block.track_set != info.track_set || aged || (grown && block.previous != 0)
+    let hole = before.is_some_and(|before| before.ordinal.0 + 1 != info.ordinal.0);
+    block.track_set != info.track_set || hole || aged || (grown && block.previous != 0)
 }
 
 /// Appends one fragment: header and body in one write.

@@ -10,8 +10,8 @@ use uuid::Uuid;
 pub(crate) const USER_TYPE: [u8; 16] = *b"kinora.recordbox";
 /// Version of the layout.
 pub(crate) const VERSION: u8 = 1;
-/// Length of a header without tracks.
-const FIXED_LEN: usize = 162;
+/// Length of a header without tracks: no fragment is shorter.
+pub(crate) const FIXED_LEN: usize = 162;
 /// Length that each track adds.
 const TRACK_LEN: usize = 52;
 /// The longest header.

@@ -362,6 +362,152 @@ fn d7_damage_before_a_synced_offset_is_quarantined_and_the_rest_is_served() {
     world.verify_at_rest();
 }
 
+/// Damages the head of the block that is open, so that nothing in it can be read.
+fn ruin_open_block(world: &World) -> Position {
+    let block = world.acked.last().expect("something is stored").0.place.block;
+    let path = Layout::new(&root()).stream(stream(1)).join(crate::blobs::file_name(block));
+    world.disk.flip(&path, 5, 3);
+    block
+}
+
+#[test]
+fn d7_ordinals_of_a_block_that_cannot_be_read_are_never_given_again() {
+    /// How much of the stream is left beside the ruin.
+    #[derive(Clone, Copy, PartialEq, Debug)]
+    enum Left {
+        Nothing,
+        BlockBefore,
+        /// Retention took the blocks before.
+        Dropped,
+    }
+    for fate in FATES {
+        for left in [Left::Nothing, Left::BlockBefore, Left::Dropped] {
+            for ruin_goes in [false, true] {
+                let case = format!("{fate:?} {left:?} {ruin_goes}");
+                let mut world = World::with_stream(5);
+                if left != Left::Nothing {
+                    assert!(world.append(3).iter().all(Result::is_ok));
+                    world.seal(GapReason::PublisherLeft);
+                }
+                if left == Left::Dropped {
+                    assert!(world.core().drop_through(stream(1), END).expect("drops") > 0);
+                }
+                world.remember_index();
+                // Another life, and ordinals that the disk refused before its first block.
+                world.crash(IndexFate::Kept);
+                world.open().expect("opens");
+                world.feed.ordinal += 5000;
+                world.feed.sequence += 5000;
+                for _ in 0..4 {
+                    assert!(world.append(1)[0].is_ok());
+                }
+                let given = world.given.last().expect("given").info.ordinal;
+                let discontinuities = world.given.last().expect("given").info.discontinuities;
+                let ruined = ruin_open_block(&world);
+                world.crash(fate);
+                let report = world.open().expect("opens");
+                assert_eq!(report.quarantined, 1, "{case}");
+                let tracks = world.core().head(stream(1)).expect("head").expect("some").track_set.0;
+                assert!(
+                    tracks > media::TrackSetId(0) && (left == Left::Nothing || tracks > media::TrackSetId(1)),
+                    "{case}"
+                );
+                if ruin_goes {
+                    assert!(world.core().drop_through(stream(1), END).expect("drops") > 0, "{case}");
+                    assert_eq!(world.core().ground.index.newest(stream(1)).expect("asks"), None);
+                    world.crash(fate);
+                    world.open().expect("opens");
+                }
+                let head = world.core().head(stream(1)).expect("head").expect("some");
+                assert!(head.next_ordinal > given, "{case}: {:?} after {given:?}", head.next_ordinal);
+                assert!(head.position >= ruined, "{case}");
+                assert_eq!(head.ended, GapReason::Damaged, "{case}");
+                assert!(head.discontinuities <= discontinuities, "{case}: they were not seen");
+                // The stream goes on, is found by its ordinals, and an index made anew says the same.
+                assert!(world.append(2).iter().all(Result::is_ok), "{case}");
+                world.seal(GapReason::PublisherLeft);
+                let from = Select::Ordinals(media::Ordinal(0), media::Ordinal(u64::MAX));
+                let before = if left == Left::BlockBefore && !ruin_goes { 3 } else { 0 };
+                assert_eq!(world.core().select(stream(1), from, 100).expect("selects").len(), before + 2, "{case}");
+                let set = world.core().track_set(stream(1), media::TrackSetId(1)).expect("asks");
+                assert!(set.is_some(), "{case}");
+                assert_eq!(world.check().violations, [], "{case}");
+                world.crash(IndexFate::Lost);
+                world.open().expect("opens");
+                assert_eq!(world.core().select(stream(1), from, 100).expect("selects").len(), before + 2, "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_block_has_a_hole_in_its_ordinals() {
+    let mut world = World::with_stream(5);
+    assert!(world.append(2).iter().all(Result::is_ok));
+    // Some were refused, and have their numbers all the same.
+    world.feed.ordinal += 3;
+    world.feed.sequence += 3;
+    assert!(world.append(2).iter().all(Result::is_ok));
+    let blocks: Vec<u64> = world.all().iter().map(|stored| stored.place.block.sequence.0).collect();
+    assert_eq!(blocks, [1, 1, 6, 6]);
+}
+
+#[test]
+fn d7_last_fragments_of_a_damaged_block_keep_their_ordinals() {
+    for fate in FATES {
+        let mut world = World::with_stream(5);
+        for _ in 0..4 {
+            assert!(world.append(1)[0].is_ok());
+        }
+        // Long after the last fragment a clock record says that it was synced.
+        world.clock.advance(20_000_000);
+        world.core().tick_clocks();
+        let path = Layout::new(&root()).stream(stream(1)).join(crate::blobs::file_name(world.acked[0].0.place.block));
+        for (damaged, _) in world.acked.drain(2..).collect::<Vec<_>>() {
+            world.disk.flip(&path, damaged.place.body_offset as usize + 100, 3);
+        }
+        world.crash(fate);
+        let report = world.open().expect("opens");
+        assert_eq!((report.quarantined, world.all().len()), (1, 2));
+        let given = world.given.last().expect("given").info.ordinal;
+        assert!(world.core().head(stream(1)).expect("head").expect("some").next_ordinal > given, "{fate:?}");
+        assert!(world.append(1)[0].is_ok());
+        world.verify();
+    }
+}
+
+#[test]
+fn d7_block_that_cannot_be_read_goes_with_its_neighbours() {
+    let hours = |hours: i64| hours * 3_600_000_000;
+    for fate in FATES {
+        let mut world = World::with_stream(5);
+        for _ in 0..4 {
+            assert!(world.append(1)[0].is_ok());
+        }
+        let ruined = ruin_open_block(&world);
+        world.clock.advance(hours(3));
+        world.crash(fate);
+        world.open().expect("opens");
+        let age = |hours: u64| Some(std::time::Duration::from_secs(hours * 3600));
+        let expiry = |world: &World| world.core().expiry(stream(1), age(2), None).expect("asks");
+        assert_eq!(expiry(&world), None, "{fate:?}: nobody knows how old it is, so it is new");
+        world.clock.advance(hours(3));
+        assert_eq!(expiry(&world).expect("old").through, ruined, "{fate:?}");
+        // With a younger block behind it that is known: it ended before that began.
+        let mut fragment = world.feed.next();
+        fragment.info.server_time = crate::Clock::now(&*world.clock);
+        let (reply, _answer) = oneshot::channel();
+        world.core().work(stream(1), vec![Work::Append(Job { fragment, reply })]);
+        world.seal(GapReason::PublisherLeft);
+        world.crash(IndexFate::Lost);
+        world.clock.advance(hours(1));
+        world.open().expect("opens");
+        assert_eq!(expiry(&world), None, "{fate:?}");
+        world.clock.advance(hours(1));
+        assert_eq!(expiry(&world).expect("old").through, ruined, "{fate:?}");
+    }
+}
+
 #[test]
 fn d7_damage_in_a_sealed_block_is_refused_when_read_and_found_by_a_check() {
     for at in [0, 30, 700, 1100] {
