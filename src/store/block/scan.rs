@@ -1,4 +1,4 @@
-//! Walks the records of a block file, past damage too.
+//! Walks the records of a block file, past damage too, in time that grows with its length alone.
 
 use std::io;
 
@@ -45,12 +45,15 @@ pub(crate) struct Options {
 pub(crate) fn scan(blob: &dyn Blob, options: Options) -> io::Result<Scan> {
     let len = blob.len()?;
     let mut found = Scan { end: options.head_len, synced_never_falls: true, ..Scan::default() };
+    // Records do not overlap: of those that were written no more bodies can be wrong than the file is long. What goes beyond
+    // are headers within bodies, made by somebody to keep us busy.
+    let mut file = Walk { blob, len, options, window: Vec::new(), window_at: 0, wrong_bodies_left: len };
     let mut previous = 0;
     let mut at = options.head_len;
     let mut last: Option<Position> = None;
     while at < len {
-        match record_at(blob, at, len)? {
-            Found::Record(record) if is_right(blob, &record, at, len, options, last)? => {
+        match file.record_at(at)? {
+            Found::Record(record) if file.is_right(&record, at, last)? => {
                 let in_chain = record.synced_upto >= found.synced_upto && record.previous == previous;
                 found.synced_never_falls &= in_chain || !found.bad.is_empty();
                 previous = at;
@@ -73,8 +76,11 @@ pub(crate) fn scan(blob: &dyn Blob, options: Options) -> io::Result<Scan> {
                 break;
             }
             Found::Record(_) | Found::Nothing => {
-                let next = next_magic(blob, at + 1, len)?;
-                found.bad.push(at..next);
+                let next = file.next_magic(at + 1)?;
+                match found.bad.last_mut() {
+                    Some(bad) if bad.end == at => bad.end = next,
+                    _ => found.bad.push(at..next),
+                }
                 at = next;
             }
         }
@@ -88,38 +94,84 @@ enum Found {
     Nothing,
 }
 
-fn record_at(blob: &dyn Blob, at: u64, len: u64) -> io::Result<Found> {
-    let have = (len - at).min(MAX_HEADER as u64) as usize;
-    let mut bytes = [0; MAX_HEADER];
-    blob.read_at(&mut bytes[..have], at)?;
-    Ok(match Record::decode(&bytes[..have]) {
-        Ok(record) => Found::Record(Box::new(record)),
-        Err(NotRecord::Magic) if have >= MAGIC_LEN && bytes[8..MAGIC_LEN] == super::footer::USER_TYPE => Found::Footer,
-        Err(_) => Found::Nothing,
-    })
-}
-
-fn is_right(
-    blob: &dyn Blob,
-    record: &Record,
-    at: u64,
+/// The file, on the way through it.
+struct Walk<'a> {
+    blob: &'a dyn Blob,
     len: u64,
     options: Options,
-    last: Option<Position>,
-) -> io::Result<bool> {
-    let end = at + record.total_len();
-    let in_place = record.stream == options.stream
-        && end <= len
-        && record.synced_upto <= at
-        && record.previous < at
-        && (record.kind != Kind::Fragment || last.is_none_or(|last| last < record.info.position));
-    if !in_place {
-        return Ok(false);
+    /// Bytes that were read in search of a magic, and where they lie.
+    window: Vec<u8>,
+    window_at: u64,
+    /// Bytes of bodies that may still turn out to be wrong. A body beyond is not read, and not believed.
+    wrong_bodies_left: u64,
+}
+
+impl Walk<'_> {
+    fn record_at(&self, at: u64) -> io::Result<Found> {
+        let have = (self.len - at).min(MAX_HEADER as u64) as usize;
+        let mut bytes = [0; MAX_HEADER];
+        match self.in_window(at, have) {
+            Some(known) => bytes[..have].copy_from_slice(known),
+            None => self.blob.read_at(&mut bytes[..have], at)?,
+        }
+        Ok(match Record::decode(&bytes[..have]) {
+            Ok(record) => Found::Record(Box::new(record)),
+            Err(NotRecord::Magic) if have >= MAGIC_LEN && bytes[8..MAGIC_LEN] == super::footer::USER_TYPE => {
+                Found::Footer
+            }
+            Err(_) => Found::Nothing,
+        })
     }
-    if end <= options.trust_bodies_before || record.info.body_len == 0 {
-        return Ok(true);
+
+    fn is_right(&mut self, record: &Record, at: u64, last: Option<Position>) -> io::Result<bool> {
+        let end = at + record.total_len();
+        let in_place = record.stream == self.options.stream
+            && end <= self.len
+            && record.synced_upto <= at
+            && record.previous < at
+            && (record.kind != Kind::Fragment || last.is_none_or(|last| last < record.info.position));
+        if !in_place {
+            return Ok(false);
+        }
+        let body_len = u64::from(record.info.body_len);
+        if end <= self.options.trust_bodies_before || body_len == 0 {
+            return Ok(true);
+        }
+        if body_len > self.wrong_bodies_left {
+            return Ok(false);
+        }
+        let right = body_crc(self.blob, end - body_len, end)? == record.body_crc;
+        if !right {
+            self.wrong_bodies_left -= body_len;
+        }
+        Ok(right)
     }
-    Ok(body_crc(blob, end - u64::from(record.info.body_len), end)? == record.body_crc)
+
+    /// Where the next record or footer could start, from `from` on; the file's end when nowhere.
+    fn next_magic(&mut self, from: u64) -> io::Result<u64> {
+        let mut at = from;
+        while at + MAGIC_LEN as u64 <= self.len {
+            if self.in_window(at, MAGIC_LEN).is_none() {
+                self.window.resize((self.len - at).min(PIECE as u64) as usize, 0);
+                self.window_at = at;
+                self.blob.read_at(&mut self.window, at)?;
+            }
+            let bytes = &self.window[(at - self.window_at) as usize..];
+            let place = bytes.windows(MAGIC_LEN).position(|window| {
+                &window[4..8] == b"uuid" && (window[8..] == USER_TYPE || window[8..] == super::footer::USER_TYPE)
+            });
+            if let Some(place) = place {
+                return Ok(at + place as u64);
+            }
+            at += (bytes.len() - (MAGIC_LEN - 1)) as u64;
+        }
+        Ok(self.len)
+    }
+
+    fn in_window(&self, at: u64, len: usize) -> Option<&[u8]> {
+        let start = usize::try_from(at.checked_sub(self.window_at)?).ok()?;
+        self.window.get(start..start.checked_add(len)?)
+    }
 }
 
 /// CRC-32C of a range of the file, read in pieces.
@@ -138,21 +190,70 @@ pub(crate) fn body_crc(blob: &dyn Blob, start: u64, end: u64) -> io::Result<u32>
 
 const PIECE: usize = 1 << 20;
 
-/// Where the next record or footer could start, from `from` on; the file's end when nowhere.
-fn next_magic(blob: &dyn Blob, from: u64, len: u64) -> io::Result<u64> {
-    let mut bytes = vec![0; PIECE.min((len - from.min(len)) as usize)];
-    let mut at = from;
-    while at + MAGIC_LEN as u64 <= len {
-        let part = ((len - at) as usize).min(bytes.len());
-        blob.read_at(&mut bytes[..part], at)?;
-        let starts = bytes[..part].windows(MAGIC_LEN);
-        let place = starts.into_iter().position(|window| {
-            &window[4..8] == b"uuid" && (window[8..] == USER_TYPE || window[8..] == super::footer::USER_TYPE)
-        });
-        if let Some(place) = place {
-            return Ok(at + place as u64);
-        }
-        at += (part - (MAGIC_LEN - 1)) as u64;
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::testing::{Feed, stream};
+
+    /// A file that counts what is read of it.
+    struct Counted {
+        bytes: Vec<u8>,
+        read: AtomicU64,
     }
-    Ok(len)
+
+    impl Blob for Counted {
+        fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+            self.read.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            let start = offset as usize;
+            let known = self.bytes.get(start..start + bytes.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+            bytes.copy_from_slice(known);
+            Ok(())
+        }
+
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.bytes.len() as u64)
+        }
+    }
+
+    /// Scans `bad` with a right record behind it, and reads each byte `most` times at most; what was found.
+    fn check(bad: &[u8], most: u64) -> Scan {
+        let fragment = Feed::new(1).next();
+        let record = Record::fragment(stream(1), fragment.info.clone(), &fragment.body, 0, 0);
+        let bytes = [bad, &record.encode(), &fragment.body].concat();
+        let file = Counted { bytes, read: AtomicU64::new(0) };
+        let found = scan(&file, Options { stream: stream(1), head_len: 0, trust_bodies_before: 0 }).expect("reads");
+        let read = file.read.into_inner();
+        assert!(read <= most * file.bytes.len() as u64, "{read} bytes read of {}", file.bytes.len());
+        found
+    }
+
+    #[test]
+    fn damage_full_of_magics_is_read_a_few_times_at_most() {
+        let magic = [&[0, 0, 0, 200], &b"uuid"[..], &USER_TYPE].concat();
+        let found = check(&magic.repeat(10_000), 3);
+        assert_eq!(found.bad, std::slice::from_ref(&(0..240_000)));
+        assert_eq!(found.entries.len(), 1, "what is right behind it is found");
+    }
+
+    #[test]
+    fn headers_within_bodies_do_not_have_their_bodies_read_for_ever() {
+        let mut fragment = Feed::new(1).next();
+        let header_len = Record::fragment(stream(1), fragment.info.clone(), &fragment.body, 0, 0).header_len();
+        let count = 1_000;
+        let mut bad = vec![0; 24];
+        for n in 0..count {
+            // All of them end where the damage ends, and none has the right body.
+            let left = (count - n - 1) * header_len;
+            fragment.info.body_len = left as u32 + 1_000;
+            let mut record = Record::fragment(stream(1), fragment.info.clone(), &fragment.body, 0, 0);
+            record.info.body_len = fragment.info.body_len;
+            bad.extend_from_slice(&record.encode());
+        }
+        bad.extend_from_slice(&[0; 1_000]);
+        // Most are given up, and so is what comes after.
+        let found = check(&bad, 5);
+        assert_eq!((found.entries.len(), found.bad.len()), (0, 1));
+    }
 }
