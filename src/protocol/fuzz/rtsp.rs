@@ -53,11 +53,6 @@ pub(crate) fn rtsp_wire(data: &[u8]) {
                 text += &format!("{name}: {value}\r\n");
             }
             let bytes = [text.as_bytes(), b"\r\n", &request.body].concat();
-            // `rtsp-types` takes a name that another begins with for the same, `C` for `Content-Length`; the wire does not.
-            let has_length = request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-            if !has_length && !request.body.is_empty() {
-                continue;
-            }
             // A head at a limit may grow over it: a space after each colon.
             match wire::next(&bytes) {
                 Ok(again) => assert_eq!(again, Some((Item::Request(request), bytes.len()))),

@@ -1,7 +1,8 @@
 //! Messages on the wire: requests, and RTP packets between them (RFC 2326 sections 4, 6 and 10.12).
 //!
 //! `rtsp-types` parses a message whose limits were checked here first; on its own it knows none, takes the first of two
-//! lengths, and joins folded lines.
+//! lengths, and joins folded lines. Headers are taken from the text here: it takes a name that another begins with for the
+//! same (`Accept` and `Accept-Language`, `C` and `CSeq`), and gives the values of both under one of them.
 
 use rtsp_types::{Message, ParseError};
 
@@ -105,10 +106,7 @@ fn message(rest: &[u8]) -> Result<Option<(Item<'_>, usize)>, WireError> {
         Message::Request(request) => Item::Request(Request {
             method: <&str>::from(request.method()).to_owned(),
             uri: request.request_uri().map_or("*", |uri| uri.as_str()).to_owned(),
-            headers: request
-                .headers()
-                .map(|(name, value)| (name.as_str().to_owned(), value.as_str().to_owned()))
-                .collect(),
+            headers: headers(head),
             body: request.into_body(),
         }),
         Message::Response(_) => Item::Response,
@@ -147,6 +145,25 @@ fn head(rest: &[u8]) -> Result<Option<&[u8]>, WireError> {
         }
     }
     if rest.len() >= MAX_HEAD { Err(WireError::LongHead) } else { Ok(None) }
+}
+
+/// The headers of a head that was parsed; values of one name are one list (RFC 2326 section 4.2, RFC 2068 section 4.2).
+fn headers(head: &[u8]) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    for line in head.split(|byte| *byte == b'\n').skip(1) {
+        let Some((name, value)) = std::str::from_utf8(line).ok().and_then(|line| line.split_once(':')) else {
+            continue;
+        };
+        let (name, value) = (name.trim_ascii(), value.trim_ascii());
+        match found.iter_mut().find(|(other, _)| other.eq_ignore_ascii_case(name)) {
+            Some((_, before)) => {
+                before.push_str(", ");
+                before.push_str(value);
+            }
+            None => found.push((name.to_owned(), value.to_owned())),
+        }
+    }
+    found
 }
 
 /// Content-Length of a head, 0 without one.
@@ -220,6 +237,17 @@ mod tests {
         for cut in 0..bytes.len() {
             assert_eq!(items(&bytes, cut), (whole.clone(), None), "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn a_name_that_another_begins_with_is_another_name() {
+        let bytes = b"OPTIONS * RTSP/1.0\r\nC: 2\r\naccept: a\r\nCSeq: 7\r\nAccept-Language: b\r\nAccept: c\r\n\r\n";
+        let Ok(Some((Item::Request(request), _))) = next(bytes) else { panic!("a request") };
+        let header = |name| request.header(name);
+        assert_eq!(
+            [header("C"), header("CSeq"), header("Accept"), header("accept-language"), header("Acc")],
+            [Some("2"), Some("7"), Some("a, c"), Some("b"), None]
+        );
     }
 
     #[test]
