@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use media::fragmenter::{ClockPolicy, Fragmenter};
 use media::{GapReason, StreamId};
@@ -93,6 +93,15 @@ impl Hub {
                 };
                 return Err(PublishError::Busy { stream: stream.name.to_string(), peer, since });
             }
+            let (heard, now) = (session.heard, Instant::now());
+            let mut shared = state.shared();
+            if let Some(held) = shared.publisher.as_ref().map(|held| held.who.clone()) {
+                if shared.displaced.keeps_out(&who, &held, heard, now) {
+                    return Err(PublishError::Displaced { stream: stream.name.to_string(), peer: held.peer });
+                }
+                shared.displaced.note(&who, &held, now);
+            }
+            drop(shared);
             tracing::info!(stream = %stream.name, peer = who.peer, "another publisher takes over");
             state.vacate(&mut seat, Ended::TakenOver, GapReason::PublisherLeft);
         }

@@ -13,6 +13,7 @@
 //! disk (`store`), how they are shown (`playback`), who is allowed to (`auth`).
 
 mod cursor;
+mod displaced;
 mod faults;
 mod hub;
 mod load;

@@ -32,6 +32,12 @@ pub(crate) enum PublishError {
         shown(since)
     )]
     Busy { stream: String, peer: String, since: ServerTime },
+    /// This credential had the seat, from this address, and lost it to who sits there now.
+    #[error(
+        "stream {stream} was taken over by {peer}, which is publishing it; this publisher may take it back when that one is \
+         silent, or after a minute without trying"
+    )]
+    Displaced { stream: String, peer: String },
     #[error("the volume is full; nothing is recorded until space is freed")]
     DiskFull,
     #[error("the server is stopping")]

@@ -16,6 +16,7 @@ use media::{Fragment, GapReason, Position, ServerTime, StreamId, TrackSet, Track
 use store::StreamHead;
 use tokio::sync::{Notify, OnceCell, watch};
 
+use super::displaced::Displaced;
 use super::meters::Meters;
 use super::publisher::PublisherInfo;
 use super::seat::Seat;
@@ -56,6 +57,8 @@ pub(super) struct Shared {
     pub recording: bool,
     /// When the stream was deleted.
     pub deleted: Option<Instant>,
+    /// Who lost the seat to another lately.
+    pub displaced: Displaced,
     /// The newest track set, closed fragments' or not.
     pub newest_set: Option<(TrackSetId, Arc<TrackSet>)>,
 }
@@ -86,6 +89,7 @@ impl StreamState {
                 left: None,
                 recording: false,
                 deleted: None,
+                displaced: Displaced::default(),
                 newest_set: None,
             }),
             settled: Notify::new(),

@@ -236,7 +236,9 @@ impl From<StoreError> for ApiError {
 impl From<PublishError> for ApiError {
     fn from(error: PublishError) -> ApiError {
         match error {
-            PublishError::Busy { .. } => ApiError::new(Code::StreamBusy, error.to_string()),
+            PublishError::Busy { .. } | PublishError::Displaced { .. } => {
+                ApiError::new(Code::StreamBusy, error.to_string())
+            }
             PublishError::DiskFull => ApiError::new(Code::DiskFull, error.to_string()),
             PublishError::Stopping => ApiError::new(Code::Stopping, error.to_string()),
             PublishError::Store(store) => store.into(),

@@ -208,7 +208,7 @@ fn broken(stream: &StreamName, error: &dyn std::error::Error) -> Denied {
 
 fn refused(stream: &StreamName, error: PublishError) -> Denied {
     let status = match &error {
-        PublishError::Busy { .. } => 409,
+        PublishError::Busy { .. } | PublishError::Displaced { .. } => 409,
         PublishError::DiskFull => 453,
         PublishError::Stopping => 503,
         PublishError::Store(StoreError::Gone) => return being_deleted(),

@@ -48,6 +48,31 @@ async fn o1_numbers_strictly_increase_over_restarts_and_takeovers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn publishers_that_take_over_from_each_other_do_not_do_so_for_ever() {
+    let mut site = Site::new();
+    let mut server = site.start();
+    server.stream.settings.on_second_publisher = SecondPublisher::Takeover;
+    let mut camera = Camera::new(&site);
+    let mut first = server.publish("token:1").await;
+    assert_eq!(camera.shoot(&mut first, 5).await, Ok(()));
+    let mut second = server.publish("token:2").await;
+    assert_eq!(camera.shoot(&mut second, 5).await, Ok(()));
+    assert_eq!(soon(first.ended()).await, Ended::TakenOver);
+    drop(first);
+    for _ in 0..3 {
+        let refused = server.hub.publish(&server.stream, who("token:1", true)).await;
+        let Some(PublishError::Displaced { stream, peer }) = refused.err() else { panic!("it takes the seat back") };
+        assert_eq!((stream.as_str(), peer.as_str()), ("gate", "192.0.2.7:5000"));
+    }
+    assert_eq!(camera.shoot(&mut second, 5).await, Ok(()), "nobody disturbed it");
+    // It comes back to itself, and whoever was displaced may when it has left.
+    let second = server.publish("token:2").await;
+    drop(second);
+    server.publish("token:1").await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn same_credential_takes_over_and_another_is_told_who_is_there() {
     let mut site = Site::new();
     let server = site.start();
