@@ -13,13 +13,16 @@ pub(crate) struct H264 {
     unit: Assembly,
 }
 
-/// `rest` is what follows the NAL header: a slice begins with `first_mb_in_slice`, which is 0 when its first bit is 1 (ISO 14496-10 7.3.3).
-fn kind(header: u8, rest: &[u8]) -> Kind {
-    match header & 0x1f {
-        1 | 2 | 5 => Kind::Slice { first: rest.first().is_some_and(|byte| byte & 0x80 != 0) },
+/// What a NAL unit is; none for one that may not be in a packet. The forbidden bit makes it damaged: a gateway says so
+/// (section 1.3). A slice begins with `first_mb_in_slice`, which is 0 when its first bit is 1 (ISO 14496-10 7.3.3).
+fn kind(nal: &[u8]) -> Option<Kind> {
+    let (header, rest) = nal.split_first()?;
+    match header & 0x9f {
+        1 | 2 | 5 => Some(Kind::Slice { first: rest.first().is_some_and(|byte| byte & 0x80 != 0) }),
         // Data partitions B and C begin with the slice's number, and never begin a picture.
-        3 | 4 => Kind::Slice { first: false },
-        _ => Kind::Other,
+        3 | 4 => Some(Kind::Slice { first: false }),
+        6..=23 => Some(Kind::Other),
+        _ => None,
     }
 }
 
@@ -40,49 +43,22 @@ impl H264 {
 
     fn payload(&mut self, payload: &[u8]) {
         let Some((&header, rest)) = payload.split_first() else { return };
-        if header & 0x80 != 0 {
-            // forbidden_zero_bit: a gateway says that the unit is damaged (section 1.3).
-            return self.unit.spoil();
-        }
-        match header & 0x1f {
-            1..=23 => self.unit.nal(payload, kind(header, rest)),
-            24 => self.aggregate(rest),
+        match header & 0x9f {
+            24 => self.unit.aggregate(rest, kind),
             28 => self.fragment(header, rest),
-            _ => self.unit.spoil(),
-        }
-    }
-
-    fn aggregate(&mut self, mut rest: &[u8]) {
-        while let Some((size, after)) = rest.split_first_chunk::<2>() {
-            let size = usize::from(u16::from_be_bytes(*size));
-            let (Some(nal), Some(next)) = (after.get(..size), after.get(size..)) else { return self.unit.spoil() };
-            let Some((&header, body)) = nal.split_first() else { return self.unit.spoil() };
-            if header & 0x80 != 0 || !(1..=23).contains(&(header & 0x1f)) {
-                return self.unit.spoil();
-            }
-            self.unit.nal(nal, kind(header, body));
-            rest = next;
-        }
-        if !rest.is_empty() {
-            self.unit.spoil();
+            _ => match kind(payload) {
+                Some(kind) => self.unit.nal(payload, kind),
+                None => self.unit.spoil(),
+            },
         }
     }
 
     fn fragment(&mut self, indicator: u8, rest: &[u8]) {
         let Some((&fu, bytes)) = rest.split_first() else { return self.unit.spoil() };
-        let (start, end, nal_type) = (fu & 0x80 != 0, fu & 0x40 != 0, fu & 0x1f);
-        if !(1..=23).contains(&nal_type) {
-            return self.unit.spoil();
-        }
-        let header = indicator & 0xe0 | nal_type;
-        if start {
-            self.unit.fragment_start(&[header], bytes, kind(header, bytes));
-        } else {
-            self.unit.fragment_more(bytes);
-        }
-        // Start and end in one packet is forbidden (section 5.8) and sent by some cameras all the same.
-        if end {
-            self.unit.fragment_end();
+        let header = indicator & 0xe0 | fu & 0x1f;
+        match kind(&[header, bytes.first().copied().unwrap_or(0)]) {
+            Some(kind) => self.unit.fragment(fu, &[header], bytes, kind),
+            None => self.unit.spoil(),
         }
     }
 }

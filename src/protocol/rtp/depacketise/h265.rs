@@ -13,15 +13,14 @@ pub(crate) struct H265 {
     unit: Assembly,
 }
 
-fn nal_type(header: u8) -> u8 {
-    header >> 1 & 0x3f
-}
-
-/// `rest` is what follows the two header bytes: a slice segment begins with `first_slice_segment_in_pic_flag` (ISO 23008-2 7.3.6.1).
-fn kind(header: u8, rest: &[u8]) -> Kind {
-    match nal_type(header) {
-        0..=31 => Kind::Slice { first: rest.first().is_some_and(|byte| byte & 0x80 != 0) },
-        _ => Kind::Other,
+/// What a NAL unit is; none for one that may not be in a packet. A slice segment begins with
+/// `first_slice_segment_in_pic_flag` (ISO 23008-2 7.3.6.1).
+fn kind(nal: &[u8]) -> Option<Kind> {
+    let ([header, _], rest) = nal.split_first_chunk::<2>()?;
+    match header >> 1 {
+        0..=31 => Some(Kind::Slice { first: rest.first().is_some_and(|byte| byte & 0x80 != 0) }),
+        32..=47 => Some(Kind::Other),
+        _ => None,
     }
 }
 
@@ -45,46 +44,23 @@ impl H265 {
             return;
         }
         let Some((&[first, second], rest)) = payload.split_first_chunk::<2>() else { return self.unit.spoil() };
-        if first & 0x80 != 0 {
-            return self.unit.spoil();
-        }
-        match nal_type(first) {
-            0..=47 => self.unit.nal(payload, kind(first, rest)),
-            48 => self.aggregate(rest),
+        // With the forbidden bit, which makes it none of these.
+        match first >> 1 {
+            48 => self.unit.aggregate(rest, kind),
             49 => self.fragment(first, second, rest),
-            _ => self.unit.spoil(),
-        }
-    }
-
-    fn aggregate(&mut self, mut rest: &[u8]) {
-        while let Some((size, after)) = rest.split_first_chunk::<2>() {
-            let size = usize::from(u16::from_be_bytes(*size));
-            let (Some(nal), Some(next)) = (after.get(..size), after.get(size..)) else { return self.unit.spoil() };
-            let Some((&[first, _], body)) = nal.split_first_chunk::<2>() else { return self.unit.spoil() };
-            if first & 0x80 != 0 || nal_type(first) > 47 {
-                return self.unit.spoil();
-            }
-            self.unit.nal(nal, kind(first, body));
-            rest = next;
-        }
-        if !rest.is_empty() {
-            self.unit.spoil();
+            _ => match kind(payload) {
+                Some(kind) => self.unit.nal(payload, kind),
+                None => self.unit.spoil(),
+            },
         }
     }
 
     fn fragment(&mut self, first: u8, second: u8, rest: &[u8]) {
         let Some((&fu, bytes)) = rest.split_first() else { return self.unit.spoil() };
-        if fu & 0x3f > 47 {
-            return self.unit.spoil();
-        }
         let header = [first & 0x81 | (fu & 0x3f) << 1, second];
-        if fu & 0x80 != 0 {
-            self.unit.fragment_start(&header, bytes, kind(header[0], bytes));
-        } else {
-            self.unit.fragment_more(bytes);
-        }
-        if fu & 0x40 != 0 {
-            self.unit.fragment_end();
+        match kind(&[header[0], header[1], bytes.first().copied().unwrap_or(0)]) {
+            Some(kind) => self.unit.fragment(fu, &header, bytes, kind),
+            None => self.unit.spoil(),
         }
     }
 }

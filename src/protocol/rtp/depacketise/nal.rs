@@ -71,28 +71,38 @@ impl Assembly {
         self.close();
     }
 
-    /// The first fragment of a NAL unit: its rebuilt header and bytes.
-    pub(super) fn fragment_start(&mut self, header: &[u8], bytes: &[u8], kind: Kind) {
-        if self.open.is_some() {
+    /// The NAL units of an aggregation packet, each behind its length in two bytes (RFC 6184 section 5.7.1, RFC 7798 section
+    /// 4.4.2). `kind` is none for what may not be there.
+    pub(super) fn aggregate(&mut self, mut rest: &[u8], kind: fn(&[u8]) -> Option<Kind>) {
+        while let Some((size, after)) = rest.split_first_chunk::<2>() {
+            let size = usize::from(u16::from_be_bytes(*size));
+            let (Some(nal), Some(next)) = (after.get(..size), after.get(size..)) else { return self.spoil() };
+            let Some(kind) = kind(nal) else { return self.spoil() };
+            self.nal(nal, kind);
+            rest = next;
+        }
+        if !rest.is_empty() {
             self.spoil();
         }
-        self.slice(kind);
-        self.start(bytes.len());
-        self.append(header);
-        self.append(bytes);
     }
 
-    /// A further fragment.
-    pub(super) fn fragment_more(&mut self, bytes: &[u8]) {
-        if self.open.is_none() {
+    /// A fragment of a NAL unit: `fu` is the FU header, whose first bits are start and end (RFC 6184 section 5.8, RFC 7798
+    /// section 4.4.3), `header` the NAL header made again, `bytes` what follows.
+    pub(super) fn fragment(&mut self, fu: u8, header: &[u8], bytes: &[u8], kind: Kind) {
+        let (start, end) = (fu & 0x80 != 0, fu & 0x40 != 0);
+        if start == self.open.is_some() {
             self.spoil();
         }
+        if start {
+            self.slice(kind);
+            self.start(bytes.len());
+            self.append(header);
+        }
         self.append(bytes);
-    }
-
-    /// The last fragment was taken.
-    pub(super) fn fragment_end(&mut self) {
-        self.close();
+        // Start and end in one packet is forbidden and sent by some cameras all the same.
+        if end {
+            self.close();
+        }
     }
 
     /// Drops this unit: something in it is missing or not what it should be.
