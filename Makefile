@@ -3,7 +3,7 @@
 #   make demo     watch a real feed in three minutes (DEMO_CHECK=1: check it and stop)
 #   make test     everything that must pass before a change lands
 #   make bench    speed and memory, with peers beside us
-#   make faults   kills, full disks, failing disks: longer than make test
+#   make faults   kills, power cuts (as root), full and failing disks: longer than make test
 #   make fuzz     every parser of outside bytes, FUZZ_SECONDS each (60)
 #   make soak     SOAK_MINUTES (60) of recording with churn; memory and descriptors must stay flat
 
