@@ -25,6 +25,44 @@ fn get(server: &Server, cert: &Path, flag: &str) -> Option<String> {
 }
 
 #[test]
+fn kinora_publish_pushes_over_rtsps_to_whom_it_trusts() {
+    let server = Server::start();
+    let secret = server.publish_secret();
+    let file = clip("plain.mp4");
+    let certificate = server.data().join("tls/cert.pem");
+    let push = |stream: &str, options: &[&str]| {
+        let url = format!("rtsps://camera:{secret}@{}/{stream}", server.rtsps);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kinora"));
+        command.arg("publish").arg(&file).arg(url).args(options).stdin(Stdio::null());
+        let output = command.output().expect("run kinora publish");
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let certificate = certificate.to_str().expect("UTF-8");
+    std::thread::scope(|scope| {
+        for (stream, options) in [("named", vec!["--cacert", certificate]), ("any", vec!["--insecure"])] {
+            let (push, server, file) = (&push, &server, &file);
+            scope.spawn(move || {
+                let (ok, said) = push(stream, &options);
+                assert!(ok, "{stream}: {said}");
+                server.wait_idle(stream);
+                let block = server.blocks_of(stream).remove(0);
+                let (file, block) = (file.to_str().expect("UTF-8"), block.to_str().expect("UTF-8"));
+                assert_eq!(packets(block, 'v').len(), packets(file, 'v').len(), "{stream}: no frame was lost");
+            });
+        }
+    });
+    // A stranger's certificate: for one that nobody vouches for, nothing is sent, for ever or not.
+    for options in [&[][..], &["--loop"]] {
+        let (ok, said) = push("nobody", options);
+        assert!(!ok && said.contains("--cacert") && said.contains("--insecure"), "{said}");
+    }
+    let (ok, said) = push("nobody", &["--insecure", "--udp"]);
+    assert!(!ok && said.contains("--udp"), "{said}");
+    assert_eq!(server.get("/v1/streams/nobody").status, 404);
+    assert!(server.log().contains("rtsps+tcp"));
+}
+
+#[test]
 fn another_certificate_is_taken_and_nobody_is_dropped() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);

@@ -3,11 +3,12 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::UdpSocket;
 
 use super::Target;
 use super::clip::Clip;
 use super::pace::Pace;
+use super::socket::Socket;
 use crate::protocol::rtsp_client::{Client, Incoming, Reply, parse};
 
 /// How long the server may take for a reply.
@@ -19,6 +20,9 @@ pub(super) enum Lost {
     /// The server said no, and would say it again.
     #[error("the server refused {method}: {status} {reason}{}", advice(*status))]
     Refused { method: &'static str, status: u16, reason: String },
+    /// The server is not who it should be, or speaks no TLS.
+    #[error("TLS: {0}; name the server's certificate with --cacert, or use --insecure to take any")]
+    Certificate(String),
     /// Something that may be better the next time.
     #[error("{0}")]
     Broken(String),
@@ -59,7 +63,7 @@ pub(super) enum Transport {
 
 /// A connection with a session that records.
 pub(super) struct Connection {
-    socket: TcpStream,
+    socket: Socket,
     client: Client,
     uri: String,
     input: Vec<u8>,
@@ -72,14 +76,12 @@ pub(super) struct Connection {
 impl Connection {
     /// Connects to `target` and announces, sets up and starts recording of `clip`; tells `pace` its channels.
     pub(super) async fn open(target: &Target, clip: &Clip, pace: &mut Pace, udp: bool) -> Result<Connection, Lost> {
-        let connect = TcpStream::connect((target.host.as_str(), target.port));
+        let connect = Socket::connect(&target.host, target.port, target.tls.as_ref());
         let socket = match tokio::time::timeout(REPLY_TIMEOUT, connect).await {
             Ok(Ok(socket)) => socket,
             Ok(Err(error)) => return Err(Lost::io("connect", &error)),
             Err(_) => return Err(Lost::Broken("connect: no answer".to_owned())),
         };
-        // A frame is written at once and must not wait for the acknowledgement of the one before.
-        socket.set_nodelay(true).map_err(|error| Lost::io("connect", &error))?;
         let client = Client::new(target.credentials.clone());
         let uri = target.uri.clone();
         let mut connection =
@@ -108,8 +110,8 @@ impl Connection {
 
     async fn set_up_udp(&mut self, control: &str) -> Result<(), Lost> {
         let failed = |error| Lost::io("open UDP ports", &error);
-        let local = self.socket.local_addr().map_err(failed)?.ip();
-        let server = self.socket.peer_addr().map_err(failed)?.ip();
+        let local = self.socket.local_ip().map_err(failed)?;
+        let server = self.socket.peer_ip().map_err(failed)?;
         let (rtp, rtcp) = bind_pair(local).await.map_err(failed)?;
         let port = rtp.local_addr().map_err(failed)?.port();
         let transport = format!("Transport: RTP/AVP/UDP;unicast;client_port={port}-{};mode=record", port + 1);
@@ -160,22 +162,15 @@ impl Connection {
 
     /// Waits until bytes arrive or, when some wait to be sent, can be sent; and takes what arrived.
     pub(super) async fn ready(&mut self) -> Result<(), Lost> {
-        let mut interest = tokio::io::Interest::READABLE;
-        if !self.output.is_empty() {
-            interest |= tokio::io::Interest::WRITABLE;
-        }
-        let ready = self.socket.ready(interest).await.map_err(|error| Lost::io("read", &error))?;
-        if !ready.is_readable() {
+        let to_write = !self.output.is_empty() && !self.socket.is_handshaking();
+        if !self.socket.ready(to_write).await.map_err(|error| Lost::io("read", &error))? {
             return Ok(());
         }
-        let mut buffer = [0; 4096];
-        match self.socket.try_read(&mut buffer) {
-            Ok(0) => Err(Lost::Broken("the server closed the connection".to_owned())),
-            Ok(length) => {
-                self.input.extend_from_slice(&buffer[..length]);
-                Ok(())
-            }
+        match self.socket.read(&mut self.input) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Lost::Broken("the server closed the connection".to_owned())),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            Err(error) if error.kind() == ErrorKind::InvalidData => Err(Lost::Certificate(error.to_string())),
             Err(error) => Err(Lost::io("read", &error)),
         }
     }
@@ -208,14 +203,20 @@ impl Connection {
     pub(super) fn flush(&mut self) -> Result<bool, Lost> {
         let mut sent = 0;
         while sent < self.output.len() {
-            match self.socket.try_write(&self.output[sent..]) {
+            match self.socket.write(&self.output[sent..]) {
                 Ok(length) => sent += length,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(Lost::io("write", &error)),
             }
         }
         self.output.drain(..sent);
+        self.socket.flush().map_err(|error| Lost::io("write", &error))?;
         Ok(sent > 0)
+    }
+
+    /// Whether something waits to be sent.
+    pub(super) fn has_output(&self) -> bool {
+        !self.output.is_empty() || self.socket.holds_output()
     }
 
     /// Adds a sign of life to the output.
@@ -233,9 +234,9 @@ impl Connection {
     pub(super) async fn close(mut self) -> Result<(), Lost> {
         let uri = self.uri.clone();
         let flush = async {
-            while !self.output.is_empty() {
+            while self.has_output() {
                 self.flush()?;
-                if !self.output.is_empty() {
+                if self.has_output() {
                     self.ready().await?;
                     self.listen()?;
                 }

@@ -10,6 +10,7 @@ mod connection;
 mod pace;
 mod push;
 mod report;
+mod socket;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,6 +18,8 @@ use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
 use rtsp_types::Url;
+use rustls::ClientConfig;
+use socket::Trust;
 
 use crate::protocol::rtsp_client::Credentials;
 
@@ -25,7 +28,7 @@ use crate::protocol::rtsp_client::Credentials;
 pub(crate) struct Args {
     /// The MP4 file (H.264, H.265, AAC, Opus, G.711).
     file: PathBuf,
-    /// Where to: rtsp://user:password@host:port/name
+    /// Where to: rtsp://user:password@host:port/name, or rtsps://
     url: String,
     /// Begin again at the end, for ever, with timestamps that go on; connect again when the connection is lost.
     #[arg(long = "loop")]
@@ -42,6 +45,12 @@ pub(crate) struct Args {
     /// Send packets over UDP.
     #[arg(long)]
     udp: bool,
+    /// With rtsps://, trust this certificate (a PEM file), such as tls/cert.pem in the server's data folder.
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    cacert: Option<PathBuf>,
+    /// With rtsps://, take any certificate: whoever is in between can read and change everything.
+    #[arg(long)]
+    insecure: bool,
     /// Times as fast as the file says.
     #[arg(long, default_value_t = 1.0, value_parser = parse_speed)]
     speed: f64,
@@ -66,22 +75,28 @@ struct Target {
     uri: String,
     /// What came before the host.
     credentials: Option<Credentials>,
+    /// How to talk to it; none for plain.
+    tls: Option<Arc<ClientConfig>>,
 }
 
 impl Target {
-    fn parse(text: &str) -> Result<Target, String> {
+    fn parse(text: &str, trust: &Trust) -> Result<Target, String> {
         let mut url = Url::parse(text)
             .map_err(|error| format!("read the address: {error}; write it as rtsp://user:password@host:8554/name"))?;
-        if url.scheme() != "rtsp" {
-            let scheme = url.scheme();
-            return Err(format!("read the address: it begins with {scheme}://, and this command speaks rtsp:// only"));
-        }
+        let (tls, default_port) = match url.scheme() {
+            "rtsp" => (None, 554),
+            "rtsps" => (Some(trust.config()?), 322),
+            scheme => {
+                let text = format!("it begins with {scheme}://, and this command speaks rtsp:// and rtsps:// only");
+                return Err(format!("read the address: {text}"));
+            }
+        };
         let host = url
             .host_str()
             .filter(|host| !host.is_empty())
             .ok_or("read the address: it has no host; write it as rtsp://user:password@host:8554/name")?;
         let host = host.trim_matches(['[', ']']).to_owned();
-        let port = url.port().unwrap_or(554);
+        let port = url.port().unwrap_or(default_port);
         let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
         let credentials = (!url.username().is_empty() || url.password().is_some()).then(|| Credentials {
             user: decode(url.username()),
@@ -90,7 +105,7 @@ impl Target {
         if url.set_username("").and_then(|()| url.set_password(None)).is_err() {
             return Err("read the address: it cannot have credentials".to_owned());
         }
-        Ok(Target { host, port, uri: url.as_str().trim_end_matches('/').to_owned(), credentials })
+        Ok(Target { host, port, uri: url.as_str().trim_end_matches('/').to_owned(), credentials, tls })
     }
 
     /// The target of stream `number` of `count`, counted from 1.
@@ -116,7 +131,10 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 }
 
 fn publish(args: &Args) -> Result<bool, String> {
-    let target = Target::parse(&args.url)?;
+    let target = Target::parse(&args.url, &Trust::new(args.insecure, args.cacert.as_deref())?)?;
+    if args.udp && target.tls.is_some() {
+        return Err("push: rtsps:// keeps packets inside the connection; leave out --udp".to_owned());
+    }
     let data = std::fs::read(&args.file).map_err(|error| format!("read {}: {error}", args.file.display()))?;
     if data.get(4..8) != Some(b"ftyp") {
         let file = args.file.display();

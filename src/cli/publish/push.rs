@@ -134,7 +134,7 @@ impl Push {
                 Ok(End::Done | End::Interrupted) => return None,
                 Err(lost) => lost,
             };
-            if matches!(lost, Lost::Refused { .. }) || self.options.count.is_some() {
+            if matches!(lost, Lost::Refused { .. } | Lost::Certificate(_)) || self.options.count.is_some() {
                 eprintln!("{}: {lost}", self.target.uri);
                 return Some(lost);
             }

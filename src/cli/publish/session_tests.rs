@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::clip::Clip;
-use super::{Target, push, report};
+use super::{Target, Trust, push, report};
 
 const FILE: &[u8] = include_bytes!("../../../tests/data/mp4/progressive.mp4");
 
@@ -141,7 +141,8 @@ fn push(udp: bool, count: Option<u64>, connections: Vec<Manners>) -> (Vec<report
         };
         connections.into_iter().map(serve).collect::<Vec<_>>()
     });
-    let target = Target::parse(&format!("rtsp://me:secret@127.0.0.1:{port}/gate")).expect("an address");
+    let target =
+        Target::parse(&format!("rtsp://me:secret@127.0.0.1:{port}/gate"), &Trust::Authorities).expect("an address");
     let clip = Arc::new(Clip::build(FILE).expect("our own file"));
     let options = push::Options { clip, count, streams: 1, udp, speed: 5.0 };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

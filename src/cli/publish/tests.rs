@@ -82,12 +82,15 @@ fn no_picture_is_taken_after_it_was_sent() {
 
 #[test]
 fn address_is_taken_apart() {
-    let target = Target::parse("rtsp://me:p%40ss@[::1]:8554/gate").expect("an address");
+    let plain = |text: &str| Target::parse(text, &Trust::Authorities);
+    let target = plain("rtsp://me:p%40ss@[::1]:8554/gate").expect("an address");
     assert_eq!((target.host.as_str(), target.port), ("::1", 8554));
     assert_eq!(target.uri, "rtsp://[::1]:8554/gate");
     assert_eq!(target.credentials.as_ref().map(|it| it.password.as_str()), Some("p@ss"));
     assert_eq!(target.numbered(1, 1).uri, target.uri);
     assert_eq!(target.numbered(3, 9).uri, "rtsp://[::1]:8554/gate-3");
-    assert!(Target::parse("http://h/x").is_err());
-    assert!(Target::parse("gate").is_err());
+    assert_eq!(plain("rtsp://h/x").map(|target| (target.port, target.tls.is_none())), Ok((554, true)));
+    assert_eq!(plain("rtsps://h/x").map(|target| (target.port, target.tls.is_some())), Ok((322, true)));
+    assert!(plain("http://h/x").is_err());
+    assert!(plain("gate").is_err());
 }
