@@ -83,7 +83,7 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 /// Writes a box of `kind` whose content `fill` appends; the length is set afterwards.
-pub(super) fn boxed(out: &mut Vec<u8>, kind: &[u8; 4], fill: impl FnOnce(&mut Vec<u8>)) {
+pub(in crate::container) fn boxed(out: &mut Vec<u8>, kind: &[u8; 4], fill: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(kind);
@@ -93,21 +93,27 @@ pub(super) fn boxed(out: &mut Vec<u8>, kind: &[u8; 4], fill: impl FnOnce(&mut Ve
 }
 
 /// Writes a full box: version and flags, then what `fill` appends (ISO/IEC 14496-12 section 4.2).
-pub(super) fn full_box(out: &mut Vec<u8>, kind: &[u8; 4], version: u8, flags: u32, fill: impl FnOnce(&mut Vec<u8>)) {
+pub(in crate::container) fn full_box(
+    out: &mut Vec<u8>,
+    kind: &[u8; 4],
+    version: u8,
+    flags: u32,
+    fill: impl FnOnce(&mut Vec<u8>),
+) {
     boxed(out, kind, |out| {
         put32(out, u32::from(version) << 24 | flags);
         fill(out);
     });
 }
 
-pub(super) fn put16(out: &mut Vec<u8>, value: u16) {
+pub(in crate::container) fn put16(out: &mut Vec<u8>, value: u16) {
     out.extend_from_slice(&value.to_be_bytes());
 }
 
-pub(super) fn put32(out: &mut Vec<u8>, value: u32) {
+pub(in crate::container) fn put32(out: &mut Vec<u8>, value: u32) {
     out.extend_from_slice(&value.to_be_bytes());
 }
 
-pub(super) fn put64(out: &mut Vec<u8>, value: u64) {
+pub(in crate::container) fn put64(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(&value.to_be_bytes());
 }

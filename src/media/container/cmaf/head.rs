@@ -26,43 +26,86 @@ pub fn init_segment(track: &Track) -> Bytes {
 
 fn head(major: &[u8; 4], compatible: &[&[u8; 4]], tracks: &[Track]) -> Bytes {
     let mut out = Vec::with_capacity(1024 + tracks.iter().map(|track| 512 + track.sample_entry.len()).sum::<usize>());
-    boxed(&mut out, b"ftyp", |out| {
+    ftyp(&mut out, major, compatible);
+    boxed(&mut out, b"moov", |out| {
+        // Duration: not known, and no edit list or `mehd` says otherwise.
+        mvhd(out, Timescale::MILLIS, 0, tracks);
+        for track in tracks {
+            trak(out, track, &Form::FRAGMENTED);
+        }
+        mvex(out, tracks);
+    });
+    out.into()
+}
+
+pub(in crate::container) fn ftyp(out: &mut Vec<u8>, major: &[u8; 4], compatible: &[&[u8; 4]]) {
+    boxed(out, b"ftyp", |out| {
         out.extend_from_slice(major);
         put32(out, 0);
         for brand in compatible {
             out.extend_from_slice(*brand);
         }
     });
-    boxed(&mut out, b"moov", |out| {
-        full_box(out, b"mvhd", 0, 0, |out| {
-            put32(out, 0); // creation time: a block's head depends on its tracks alone
-            put32(out, 0);
-            put32(out, 1000);
-            put32(out, 0); // duration: not known, and no edit list or `mehd` says otherwise
-            put32(out, 0x1_0000);
-            put16(out, 0x100);
-            out.extend_from_slice(&[0; 10]);
-            MATRIX.iter().for_each(|value| put32(out, *value));
-            out.extend_from_slice(&[0; 24]);
-            put32(out, tracks.iter().map(|track| track.id.0).max().unwrap_or(0).saturating_add(1));
-        });
-        for track in tracks {
-            trak(out, track);
-        }
-        boxed(out, b"mvex", |out| {
-            for track in tracks {
-                full_box(out, b"trex", 0, 0, |out| {
-                    put32(out, track.id.0);
-                    put32(out, 1); // sample description
-                    [0; 3].iter().for_each(|value| put32(out, *value));
-                });
-            }
-        });
-    });
-    out.into()
 }
 
-fn trak(out: &mut Vec<u8>, track: &Track) {
+pub(in crate::container) fn mvhd(out: &mut Vec<u8>, timescale: Timescale, duration: u32, tracks: &[Track]) {
+    full_box(out, b"mvhd", 0, 0, |out| {
+        put32(out, 0); // creation time: a head depends on its tracks and samples alone
+        put32(out, 0);
+        put32(out, timescale.hz());
+        put32(out, duration);
+        put32(out, 0x1_0000);
+        put16(out, 0x100);
+        out.extend_from_slice(&[0; 10]);
+        MATRIX.iter().for_each(|value| put32(out, *value));
+        out.extend_from_slice(&[0; 24]);
+        put32(out, tracks.iter().map(|track| track.id.0).max().unwrap_or(0).saturating_add(1));
+    });
+}
+
+pub(in crate::container) fn mvex(out: &mut Vec<u8>, tracks: &[Track]) {
+    boxed(out, b"mvex", |out| {
+        for track in tracks {
+            full_box(out, b"trex", 0, 0, |out| {
+                put32(out, track.id.0);
+                put32(out, 1); // sample description
+                [0; 3].iter().for_each(|value| put32(out, *value));
+            });
+        }
+    });
+}
+
+/// What of a `trak` depends on where and when its samples are.
+pub(in crate::container) struct Form<'a> {
+    /// In ticks of the movie.
+    pub movie_duration: u32,
+    /// In ticks of the track.
+    pub media_duration: u32,
+    /// Sample descriptions that follow the track's own.
+    pub more_entries: &'a [Bytes],
+    /// Writes the `edts`, if any.
+    pub edits: &'a dyn Fn(&mut Vec<u8>),
+    /// Writes the boxes of the `stbl` behind the `stsd`.
+    pub tables: &'a dyn Fn(&mut Vec<u8>),
+}
+
+impl Form<'_> {
+    /// Of a track whose samples are in fragments.
+    pub const FRAGMENTED: Form<'static> = Form {
+        movie_duration: 0,
+        media_duration: 0,
+        more_entries: &[],
+        edits: &|_| {},
+        tables: &|out| {
+            full_box(out, b"stts", 0, 0, |out| put32(out, 0));
+            full_box(out, b"stsc", 0, 0, |out| put32(out, 0));
+            full_box(out, b"stsz", 0, 0, |out| out.extend_from_slice(&[0; 8]));
+            full_box(out, b"stco", 0, 0, |out| put32(out, 0));
+        },
+    };
+}
+
+pub(in crate::container) fn trak(out: &mut Vec<u8>, track: &Track, form: &Form<'_>) {
     let picture = track.codec.is_video();
     let sound = matches!(track.codec, Codec::Aac | Codec::Opus | Codec::Pcmu | Codec::Pcma);
     boxed(out, b"trak", |out| {
@@ -72,7 +115,7 @@ fn trak(out: &mut Vec<u8>, track: &Track) {
             put32(out, 0);
             put32(out, track.id.0);
             put32(out, 0);
-            put32(out, 0); // duration
+            put32(out, form.movie_duration);
             out.extend_from_slice(&[0; 8]);
             put16(out, 0);
             put16(out, 0);
@@ -82,12 +125,13 @@ fn trak(out: &mut Vec<u8>, track: &Track) {
             put32(out, track.width.min(0xffff) << 16);
             put32(out, track.height.min(0xffff) << 16);
         });
+        (form.edits)(out);
         boxed(out, b"mdia", |out| {
             full_box(out, b"mdhd", 0, 0, |out| {
                 put32(out, 0);
                 put32(out, 0);
                 put32(out, track.timescale.hz());
-                put32(out, 0);
+                put32(out, form.media_duration);
                 put16(out, 0x55c4); // "und"
                 put16(out, 0);
             });
@@ -119,13 +163,11 @@ fn trak(out: &mut Vec<u8>, track: &Track) {
                 });
                 boxed(out, b"stbl", |out| {
                     full_box(out, b"stsd", 0, 0, |out| {
-                        put32(out, 1);
+                        put32(out, u32::try_from(1 + form.more_entries.len()).unwrap_or(1));
                         out.extend_from_slice(&track.sample_entry);
+                        form.more_entries.iter().for_each(|entry| out.extend_from_slice(entry));
                     });
-                    full_box(out, b"stts", 0, 0, |out| put32(out, 0));
-                    full_box(out, b"stsc", 0, 0, |out| put32(out, 0));
-                    full_box(out, b"stsz", 0, 0, |out| out.extend_from_slice(&[0; 8]));
-                    full_box(out, b"stco", 0, 0, |out| put32(out, 0));
+                    (form.tables)(out);
                 });
             });
         });

@@ -8,8 +8,8 @@
 //! Not here: the record header between fragments and a block's footer (`store`), which samples make a
 //! fragment ([`crate::fragmenter`]), what a sample entry says ([`crate::codec`]).
 
-mod boxes;
-mod head;
+pub(super) mod boxes;
+pub(super) mod head;
 mod read;
 mod write;
 
@@ -17,7 +17,7 @@ mod write;
 mod tests;
 
 pub use head::{block_head, init_segment, read_head};
-pub use read::{Sample, part_samples, rebase, samples};
+pub use read::{Sample, moof_samples, part_samples, rebase, samples};
 pub use write::{Entry, TooLarge, append, moof_len};
 
 /// Why bytes are not fragmented MP4 of our kind.

@@ -51,9 +51,21 @@ pub fn part_samples(bytes: &[u8]) -> Result<Vec<Sample>, CmafError> {
     let mut boxes = Boxes::new(bytes, 0);
     let moof = expect(&mut boxes, "moof")?;
     let mdat = expect(&mut boxes, "mdat")?;
-    let data = mdat.at + (mdat.whole.len() - mdat.content.len())..mdat.at + mdat.whole.len();
+    read_moof(&moof, mdat.at + (mdat.whole.len() - mdat.content.len())..mdat.at + mdat.whole.len())
+}
 
-    let traf = child(&moof, "traf")?;
+/// The samples that the `moof` box in `bytes` lists, in decode order, of a part of `part_len` bytes of which the
+/// `mdat` is not read: their ranges count from the start of the `moof`.
+///
+/// # Errors
+/// When the bytes are not what our writer writes.
+pub fn moof_samples(bytes: &[u8], part_len: u32) -> Result<Vec<Sample>, CmafError> {
+    let moof = expect(&mut Boxes::new(bytes, 0), "moof")?;
+    read_moof(&moof, moof.whole.len() + 8..(part_len as usize).max(moof.whole.len() + 8))
+}
+
+fn read_moof(moof: &Found<'_>, data: Range<usize>) -> Result<Vec<Sample>, CmafError> {
+    let traf = child(moof, "traf")?;
     let tfhd = child(&traf, "tfhd")?.content;
     let tfdt = child(&traf, "tfdt")?.content;
     let trun = child(&traf, "trun")?.content;

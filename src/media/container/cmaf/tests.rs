@@ -202,3 +202,15 @@ proptest! {
         let _ = read_head(&bytes);
     }
 }
+
+#[test]
+fn samples_are_listed_without_their_payload() {
+    let entries = [sample(3_000, 6_000, 5, true), sample(3_001, 0, 3, false), sample(2_999, 3_000, 4, false)];
+    let (bytes, part) = write(&entries, b"keyPPbbb....");
+    let moof = &bytes[..part.moof_len as usize];
+    assert_eq!(moof_samples(moof, part.len), part_samples(&bytes));
+    assert!(moof_samples(moof, part.len - 1).is_err(), "more samples than there is data");
+    for end in 0..moof.len() {
+        assert!(moof_samples(&moof[..end], part.len).is_err());
+    }
+}

@@ -1,17 +1,22 @@
-//! Reader of MP4 files, progressive and fragmented: which tracks they have, and where each sample lies and when it
-//! is due (ISO/IEC 14496-12).
+//! MP4 files (ISO/IEC 14496-12): the reader of progressive and fragmented ones, which says what tracks they have, where each
+//! sample lies and when it is due; and the writer of the head of a progressive one ([`Movie`]).
 //!
-//! The whole file is given as bytes; a path through the boxes is fixed and at most seven deep, so nothing recurses.
+//! The whole file that is read is given as bytes; a path through the boxes is fixed and at most seven deep, so nothing recurses.
 //! Tables must fit in their boxes and samples in the file.
 //!
-//! Not here: the segments that we write, and files that do not fit in memory.
+//! Not here: the segments that we write (`cmaf`), and files that do not fit in memory.
 
 mod boxes;
 mod fragments;
 mod tables;
+mod write;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod write_tests;
+
+pub use write::{Chunk, Edit, MOVIE_TIMESCALE, Movie, MovieTrack};
 
 use crate::codec::{self, CodecError, aac, entry, g711, h264, h265, opus};
 use crate::time::rescale;
