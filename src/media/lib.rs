@@ -8,6 +8,7 @@
 pub mod anchor;
 pub mod codec;
 pub mod container;
+pub mod decoding;
 pub mod fragment;
 pub mod fragmenter;
 #[cfg(any(test, fuzzing))]
