@@ -7,7 +7,7 @@
 use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
-use media::fragmenter::{Continuation, Fragmenter};
+use media::fragmenter::{Continuation, Fragmenter, OpenPictures};
 use media::{AccessUnit, GapReason, ProducerTime, RandomAccess, ServerTime, TrackId, TrackSet};
 use tokio::sync::watch;
 
@@ -119,6 +119,14 @@ impl StreamState {
         shared.publisher = None;
         shared.left = Some(gap);
         self.edge.send_modify(|edge| edge.live = false);
+    }
+
+    /// The newest pictures that are in no closed fragment.
+    pub fn open_pictures(&self) -> Option<OpenPictures> {
+        match &*self.seat() {
+            Seat::Taken(session) => session.fragmenter.open_pictures(),
+            _ => None,
+        }
     }
 
     /// Ends the session in the seat, if it is `session`.

@@ -4,7 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use media::{Fragment, FragmentInfo, FragmentNumber, Position, StreamId, TrackSet, TrackSetId};
+use media::fragmenter::OpenPictures;
+use media::{Fragment, FragmentInfo, FragmentNumber, Position, ServerTime, StreamId, TrackSet, TrackSetId};
 use store::{Select, StoreError, Stored};
 
 use super::hub::Hub;
@@ -133,6 +134,16 @@ impl Hub {
         }
         let store = self.store.clone();
         self.pool.run(move || store.track_set(stream, id)).await
+    }
+
+    /// The newest pictures of a stream that are in no closed fragment yet.
+    pub(crate) fn open_pictures(&self, stream: StreamId) -> Option<OpenPictures> {
+        self.existing(stream)?.open_pictures()
+    }
+
+    /// The public number of the fragment at `position`, closed or still open.
+    pub(crate) fn number_at(&self, stream: StreamId, position: Position, server_time: ServerTime) -> FragmentNumber {
+        self.store.number(stream, position, server_time)
     }
 
     /// The public number of a fragment.

@@ -20,6 +20,7 @@ mod clock;
 mod close;
 mod cut;
 mod lane;
+mod open;
 mod place;
 mod settings;
 mod times;
@@ -30,10 +31,13 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+pub use open::{OpenPicture, OpenPictures};
 pub use settings::{ClockPolicy, Continuation, DropReason, Dropped, FIRST_STREAM_TIME_US, Pushed, Settings};
 
 use crate::container::cmaf::Entry;
-use crate::{AccessUnit, Fragment, GapReason, ProducerTime, RandomAccess, ServerTime, TrackId, TrackSet, TrackSetId};
+use crate::{
+    AccessUnit, ClockSource, Fragment, GapReason, ProducerTime, RandomAccess, ServerTime, TrackId, TrackSet, TrackSetId,
+};
 use clock::ProducerClock;
 use lane::Lane;
 
@@ -92,6 +96,8 @@ pub struct Fragmenter {
     first_arrival: Option<ServerTime>,
     /// `producer_time` of the last fragment, in this run.
     last_producer: Option<(ProducerTime, i64)>,
+    /// Where that came from, and its error bound in microseconds.
+    last_clock: (ClockSource, u32),
     bytes: usize,
     units: usize,
     lost: u64,
@@ -122,6 +128,7 @@ impl Fragmenter {
             settled: false,
             first_arrival: None,
             last_producer: None,
+            last_clock: (ClockSource::Arrival, 0),
             bytes: 0,
             units: 0,
             lost: 0,
@@ -235,11 +242,6 @@ impl Fragmenter {
     /// close first.
     pub fn into_continuation(self, reason: GapReason) -> Continuation {
         Continuation { reason, ..self.next }
-    }
-
-    /// The units of `track` that are in no closed fragment yet, in decode order.
-    pub fn open_units(&self, track: TrackId) -> impl Iterator<Item = &AccessUnit> {
-        self.lanes.iter().filter(move |lane| lane.track == track).flat_map(|lane| &lane.queue)
     }
 
     /// Bytes of payload in no closed fragment yet.

@@ -122,6 +122,7 @@ impl Fragmenter {
         let floor = if broken { end } else { self.last_producer.map(|(time, _)| time.plus_micros(1)) };
         let reading = self.clock.read(track, time_us, elapsed, floor, end);
         self.last_producer = Some((reading.time, time_us));
+        self.last_clock = (reading.source, reading.error_us);
         reading
     }
 

@@ -648,13 +648,20 @@ fn byte_budget_closes_a_fragment_whatever_comes() {
 }
 
 #[test]
-fn open_units_are_those_not_in_a_closed_fragment() {
+fn open_pictures_start_where_decoding_can_and_have_the_times_they_will_have() {
     let mut fragmenter = fragmenter(&[pictures()]);
+    assert!(fragmenter.open_pictures().is_none());
     let fragments = push_all(&mut fragmenter, (0..40).map(|n| picture(n, 30, IN_ORDER)));
     assert_eq!(fragments.len(), 1);
-    let open = fragmenter.open_units(V).map(|unit| unit.pts).collect::<Vec<_>>();
-    assert_eq!(open, (30..40).map(|n| n * FRAME).collect::<Vec<_>>());
-    assert_eq!(fragmenter.open_units(A).count(), 0);
+    let open = fragmenter.open_pictures().expect("ten pictures");
+    assert_eq!((open.pictures.len(), open.first, open.start), (10, 30, StartKind::Closed));
+    let rest = fragmenter.close(true);
+    let samples = crate::container::cmaf::samples(&rest[0].body, &rest[0].info.tracks[0]).expect("ours");
+    assert_eq!(open.position, rest[0].info.position);
+    assert_eq!(open.server_time, rest[0].info.server_time);
+    let times = open.pictures.iter().map(|picture| picture.pts).collect::<Vec<_>>();
+    assert_eq!(times, samples.iter().map(|sample| sample.pts).collect::<Vec<_>>());
+    assert_eq!(open.pictures[0].producer_time, rest[0].info.producer_time);
 }
 
 #[test]
