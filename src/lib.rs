@@ -5,6 +5,7 @@ mod catalog;
 mod cli;
 mod config;
 mod doors;
+mod frames;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod ingest;
@@ -13,5 +14,6 @@ mod playback;
 mod protocol;
 mod server;
 mod telemetry;
+mod workers;
 
 pub use cli::run;

@@ -30,9 +30,11 @@ use crate::doors::http::v1::server::{Listeners, Reloaded};
 use crate::doors::http::watch::{Events, watch_streams};
 use crate::doors::http::{App, RunStatus, router};
 use crate::doors::rtsp::{self, Rtsp};
+use crate::frames::Frames;
 use crate::live::{self, Hub, Sweeper, SweeperSettings};
 use crate::playback::hls::Playlists;
 use crate::telemetry::{self, TelemetryError};
+use crate::workers::{Pool, PoolSettings};
 
 /// Why the server did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -153,6 +155,7 @@ impl Running {
             store,
             clock: clock.clone(),
             playlists: Playlists::new(hub.clone(), clock.clone()),
+            frames: frames(&hub, &config),
             events: Events::new(clock.clone()),
             crowd: Arc::new(Crowd::default()),
             certificate: certificate.clone(),
@@ -300,6 +303,7 @@ impl Running {
         tracing::info!("stopping");
         self.stop.cancel();
         self.app.events.server_stopping();
+        self.app.frames.stop();
         self.cameras.close();
         if tokio::time::timeout(HAND_OVER.min(patience / 2), self.cameras.wait()).await.is_err() {
             tracing::warn!("some cameras' last packets were cut off");
@@ -541,7 +545,7 @@ fn merge(before: &Config, mut fresh: Config) -> (Config, Vec<String>) {
             })*
         };
     }
-    keep_section!(storage, live, log, metrics, webrtc);
+    keep_section!(storage, live, pictures, log, metrics, webrtc);
     (fresh, changed)
 }
 
@@ -584,6 +588,27 @@ async fn keep_last_used(access: Arc<Access>, stop: CancellationToken) {
             tracing::warn!(%error, "failed to note when credentials were last used");
         }
     }
+}
+
+/// What makes pictures. Its decoders are started when the first is asked for.
+fn frames(hub: &Arc<Hub>, config: &Config) -> Arc<Frames> {
+    let pictures = &config.pictures;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let settings = PoolSettings {
+        program: pictures.decoder.clone().unwrap_or_else(decoder_beside_us),
+        registry: config.server.data_dir.join("decoder-registry.bin"),
+        processes: if pictures.decoders == 0 { cores } else { pictures.decoders as usize },
+        queue: pictures.queue as usize,
+        idle: pictures.idle_after.0,
+    };
+    Arc::new(Frames::new(hub.clone(), Pool::new(settings), pictures.remembered_bytes.0))
+}
+
+/// `kinora-decoder` in the folder of this program, else wherever the path leads.
+fn decoder_beside_us() -> PathBuf {
+    let name = "kinora-decoder";
+    let beside = std::env::current_exe().ok().map(|own| own.with_file_name(name));
+    beside.filter(|path| path.exists()).unwrap_or_else(|| name.into())
 }
 
 fn open(door: &'static str, listen: Listen) -> Result<Option<TcpListener>, ServeError> {

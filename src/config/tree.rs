@@ -20,6 +20,7 @@ pub(crate) struct Config {
     pub(crate) storage: Storage,
     pub(crate) live: Live,
     pub(crate) hls: Hls,
+    pub(crate) pictures: Pictures,
     pub(crate) limits: Limits,
     pub(crate) log: Log,
     pub(crate) metrics: Metrics,
@@ -205,6 +206,29 @@ pub(crate) struct Hls {
 impl Default for Hls {
     fn default() -> Hls {
         Hls { live_window: Span::secs(60), segments_max: 100_000 }
+    }
+}
+
+/// `[pictures]`
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Pictures {
+    /// The program that decodes; default: `kinora-decoder` beside `kinora`, else on the path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) decoder: Option<PathBuf>,
+    /// Decoders at a time; 0: as many as the machine has cores.
+    pub(crate) decoders: u32,
+    /// Groups of pictures that may wait for a decoder; beyond it requests are answered `busy`.
+    pub(crate) queue: u32,
+    /// Memory for finished pictures that are likely to be asked for again.
+    pub(crate) remembered_bytes: Size,
+    /// A decoder with nothing to do is ended after this.
+    pub(crate) idle_after: Span,
+}
+
+impl Default for Pictures {
+    fn default() -> Pictures {
+        Pictures { decoder: None, decoders: 0, queue: 256, remembered_bytes: Size::mib(64), idle_after: Span::secs(60) }
     }
 }
 

@@ -9,6 +9,7 @@ mod bad_input;
 mod bad_rtsp;
 mod clips;
 mod encrypted;
+mod frames;
 mod impaired;
 mod media_files;
 mod publishers;

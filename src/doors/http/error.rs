@@ -53,6 +53,12 @@ pub(crate) enum Code {
     NoMedia,
     /// 413: the body is longer than allowed.
     TooLarge,
+    /// 501: the program that decodes pictures, or a decoder for this codec, is not installed.
+    NoDecoder,
+    /// 500: the media could not be decoded.
+    DecoderFailed,
+    /// 503: as much is under way as this server does at once; try again in a moment.
+    Busy,
     /// 415: no track of the stream can be played this way.
     NotPlayable,
     /// 416: the byte range lies outside.
@@ -91,8 +97,11 @@ impl Code {
             Code::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
             Code::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
             Code::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
-            Code::MediaDamaged | Code::StorageFailed | Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Code::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Code::MediaDamaged | Code::StorageFailed | Code::Internal | Code::DecoderFailed => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+            Code::NoDecoder => StatusCode::NOT_IMPLEMENTED,
+            Code::Stopping | Code::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Code::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
         }
     }
@@ -108,6 +117,9 @@ pub(crate) struct ApiError {
     pub(crate) cause: Option<String>,
     /// The earliest time that can still be had, with [`Code::MediaGone`].
     pub(crate) earliest: Option<ServerTime>,
+    /// Times of the nearest pictures before and after, with [`Code::NoMedia`] where they were looked for.
+    pub(crate) previous: Option<String>,
+    pub(crate) next: Option<String>,
 }
 
 /// The body of every error.
@@ -127,16 +139,22 @@ struct ErrorDetail {
     /// With `media_gone`: the earliest time that can still be had.
     #[serde(skip_serializing_if = "Option::is_none")]
     earliest: Option<String>,
+    /// With `no_media`, of pictures: the time of the last one before, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous: Option<String>,
+    /// The same of the first one after.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 impl ApiError {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> ApiError {
-        ApiError { code, message: message.into(), cause: None, earliest: None }
+        ApiError { code, message: message.into(), cause: None, earliest: None, previous: None, next: None }
     }
 
     /// An error whose reason is for our log only.
     pub(crate) fn hidden(code: Code, message: &str, cause: impl ToString) -> ApiError {
-        ApiError { code, message: message.into(), cause: Some(cause.to_string()), earliest: None }
+        ApiError { cause: Some(cause.to_string()), ..ApiError::new(code, message) }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> ApiError {
@@ -156,6 +174,8 @@ impl ApiError {
                 message: self.message.clone(),
                 request_id: request_id.to_owned(),
                 earliest: self.earliest.map(super::time::format_server),
+                previous: self.previous.clone(),
+                next: self.next.clone(),
             },
         };
         let mut response = (self.code.status(), axum::Json(body)).into_response();
@@ -164,7 +184,7 @@ impl ApiError {
         if self.code.status() == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"kinora\""));
         }
-        if matches!(self.code, Code::TooManyRequests | Code::Stopping) {
+        if matches!(self.code, Code::TooManyRequests | Code::Stopping | Code::Busy) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
         }
         response

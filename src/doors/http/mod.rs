@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::auth::Access;
 use crate::catalog::{self, Catalog};
 use crate::config::Config;
+use crate::frames::Frames;
 use crate::live::Hub;
 use crate::playback::hls::Playlists;
 
@@ -50,6 +51,7 @@ pub(crate) struct App {
     pub(crate) access: Arc<Access>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) playlists: Playlists,
+    pub(crate) frames: Arc<Frames>,
     pub(crate) store: Store,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) events: Events,

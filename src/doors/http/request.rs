@@ -156,7 +156,11 @@ fn finish_headers(app: &App, path: &str, request_id: &str, tls: bool, response: 
             (header::ACCESS_CONTROL_ALLOW_HEADERS, "Authorization, Content-Type, Range, If-None-Match, Last-Event-ID"),
             (
                 header::ACCESS_CONTROL_EXPOSE_HEADERS,
-                "Content-Length, Content-Range, ETag, Location, Retry-After, X-Request-Id",
+                concat!(
+                    "Content-Length, Content-Range, ETag, Location, Retry-After, X-Request-Id, ",
+                    "Kinora-Time, Kinora-Asked, Kinora-Clock-Source, Kinora-Clock-Error, Kinora-Pts, Kinora-Fragment, ",
+                    "Kinora-Key, Kinora-Exact, Kinora-Damaged, Kinora-Width, Kinora-Height"
+                ),
             ),
             (header::ACCESS_CONTROL_MAX_AGE, "600"),
         ];

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use axum::body::Body;
 use http::{Request, Response, StatusCode};
@@ -24,8 +25,10 @@ use super::{App, RunStatus, router, routes};
 use crate::auth::{Access, Action, Scope};
 use crate::catalog::{Catalog, StreamSettings};
 use crate::config::Config;
+use crate::frames::Frames;
 use crate::live::{self, Hub};
 use crate::playback::hls::Playlists;
+use crate::workers::{Pool, PoolSettings};
 
 const ADMIN: &str = "kin_admin_token_of_these_tests_0000000000000000";
 const START: i64 = 1_800_000_000_000_000;
@@ -35,6 +38,12 @@ struct Door {
     router: axum::Router,
     clock: Arc<ManualClock>,
     _folder: TempDir,
+}
+
+/// Decoders that cannot be started: what needs them is tested on the built program.
+fn no_decoders(folder: &std::path::Path) -> PoolSettings {
+    let program = folder.join("no-decoder");
+    PoolSettings { program, registry: folder.join("registry"), processes: 1, queue: 1, idle: Duration::from_secs(1) }
 }
 
 impl Door {
@@ -51,6 +60,7 @@ impl Door {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let app = Arc::new(App {
             playlists: Playlists::new(hub.clone(), shared.clone()),
+            frames: Arc::new(Frames::new(hub.clone(), Pool::new(no_decoders(folder.path())), 0)),
             catalog,
             access,
             hub,

@@ -7,13 +7,22 @@ use super::route::Route;
 pub(crate) mod access;
 pub(crate) mod events;
 pub(crate) mod fragments;
+pub(crate) mod frames;
 pub(crate) mod server;
 pub(crate) mod streams;
 pub(crate) mod timeline;
 
 pub(crate) fn routes() -> Vec<Route> {
-    [access::routes(), streams::routes(), fragments::routes(), timeline::routes(), server::routes(), events::routes()]
-        .concat()
+    [
+        access::routes(),
+        streams::routes(),
+        fragments::routes(),
+        frames::routes(),
+        timeline::routes(),
+        server::routes(),
+        events::routes(),
+    ]
+    .concat()
 }
 
 /// Runs a short call that may wait for the disk where waiting harms nobody.

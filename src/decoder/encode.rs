@@ -1,0 +1,122 @@
+//! Files of pictures: JPEG, PNG, WebP, NumPy, and the bare bytes.
+
+use media::decoding::{FailureKind, Format, Output};
+use turbojpeg::{Compressor, Subsamp, YuvImage};
+
+use crate::Failure;
+use crate::colour::to_jfif;
+use crate::picture::{Decoded, Planes, Scaler};
+
+/// A finished file.
+pub(crate) struct Made {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+}
+
+/// Makes files, and keeps what one can use for the next.
+#[derive(Default)]
+pub(crate) struct Encoder {
+    scaler: Scaler,
+    jpeg: Option<Compressor>,
+}
+
+/// Does everything once that may open a file the first time.
+pub(crate) fn warm_up() -> Result<(), Failure> {
+    Compressor::new().map(drop).map_err(|error| failed("JPEG", error))
+}
+
+fn failed(format: &str, error: impl std::fmt::Display) -> Failure {
+    Failure::new(FailureKind::Job, format!("failed to make {format}: {error}"))
+}
+
+impl Encoder {
+    /// The file that `output` asks for.
+    pub(crate) fn make(&mut self, decoded: &Decoded, output: &Output) -> Result<Made, Failure> {
+        let (width, height) = (decoded.width(), decoded.height());
+        let placement = output.place(width, height).ok_or_else(|| {
+            let text = format!("the crop or the size asked for does not go with pictures of {width}x{height}");
+            Failure::new(FailureKind::Size, text)
+        })?;
+        let planes = self.scaler.planes(decoded, placement)?;
+        let bytes = match output.format {
+            Format::I420 => planes.data,
+            Format::Jpeg => self.jpeg(planes, output.quality)?,
+            Format::Rgb => self.scaler.pixels(&planes)?,
+            Format::Npy => [npy_header(placement.height, placement.width), self.scaler.pixels(&planes)?].concat(),
+            Format::Png => png(&self.scaler.pixels(&planes)?, placement.width, placement.height)?,
+            Format::Webp => {
+                let pixels = self.scaler.pixels(&planes)?;
+                webp(&pixels, placement.width, placement.height, output.quality)?
+            }
+        };
+        Ok(Made { bytes, width: placement.width, height: placement.height })
+    }
+
+    fn jpeg(&mut self, mut planes: Planes, quality: u8) -> Result<Vec<u8>, Failure> {
+        to_jfif(&mut planes);
+        let compressor = match &mut self.jpeg {
+            Some(compressor) => compressor,
+            None => self.jpeg.insert(Compressor::new().map_err(|error| failed("JPEG", error))?),
+        };
+        compressor.set_quality(i32::from(quality.clamp(1, 100))).map_err(|error| failed("JPEG", error))?;
+        let (width, height) = (planes.width as usize, planes.height as usize);
+        let even = planes.into_even();
+        let image = YuvImage { pixels: &even[..], width, align: 1, height, subsamp: Subsamp::Sub2x2 };
+        compressor.compress_yuv_to_vec(image).map_err(|error| failed("JPEG", error))
+    }
+}
+
+fn png(pixels: &[u8], width: u32, height: u32) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::Fast);
+    let mut writer = encoder.write_header().map_err(|error| failed("PNG", error))?;
+    writer.write_image_data(pixels).map_err(|error| failed("PNG", error))?;
+    writer.finish().map_err(|error| failed("PNG", error))?;
+    Ok(bytes)
+}
+
+/// Longest side of a WebP picture.
+const WEBP_SIDE_MAX: u32 = 16_383;
+
+fn webp(pixels: &[u8], width: u32, height: u32, quality: u8) -> Result<Vec<u8>, Failure> {
+    if width.max(height) > WEBP_SIDE_MAX {
+        return Err(Failure::new(FailureKind::Size, "WebP pictures have at most 16383 pixels a side"));
+    }
+    let encoder = webp::Encoder::from_rgb(pixels, width, height);
+    let made = encoder.encode_simple(false, f32::from(quality.clamp(1, 100)));
+    made.map(|bytes| bytes.to_vec()).map_err(|error| failed("WebP", format!("{error:?}")))
+}
+
+/// The head of a NumPy file (format 1.0): its length a multiple of 64.
+fn npy_header(height: u32, width: u32) -> Vec<u8> {
+    let mut text = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({height}, {width}, 3), }}");
+    const BEFORE: usize = 10;
+    while !(BEFORE + text.len() + 1).is_multiple_of(64) {
+        text.push(' ');
+    }
+    text.push('\n');
+    let mut out = b"\x93NUMPY\x01\x00".to_vec();
+    out.extend((text.len() as u16).to_le_bytes());
+    out.extend(text.as_bytes());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numpy_heads_are_whole_lines_of_64_bytes() {
+        for (height, width) in [(1, 1), (1080, 1920), (8192, 4608)] {
+            let head = npy_header(height, width);
+            assert_eq!(head.len() % 64, 0);
+            assert_eq!(usize::from(u16::from_le_bytes([head[8], head[9]])), head.len() - 10);
+            assert_eq!(head.last(), Some(&b'\n'));
+            assert!(String::from_utf8_lossy(&head).contains(&format!("({height}, {width}, 3)")));
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The socket and the shared memory that the server gave us.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+
+use media::decoding::{MESSAGE_MAX, Reply, Request};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// The socket to the server.
+pub(crate) struct Link(UnixStream);
+
+/// The memory shared with the server: a file without a name.
+///
+/// It is read and written, not mapped: what the other side does to it meanwhile can then make a picture wrong and
+/// nothing else.
+pub(crate) struct Memory(File);
+
+/// Standard input as the socket and standard output as the memory. Whatever a library prints goes to standard error.
+///
+/// # Errors
+/// When they are not there.
+pub(crate) fn take_standard_streams() -> io::Result<(Link, Memory)> {
+    let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    // A pipe or a terminal is no socket: somebody started us by hand.
+    socket.peer_addr().map_err(|_| io::Error::other("standard input is not the server's socket"))?;
+    let memory = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
+    Ok((Link(socket), Memory(memory)))
+}
+
+impl Link {
+    /// The next request; none when the server hung up.
+    pub(crate) fn receive(&mut self) -> io::Result<Option<Request>> {
+        let mut length = [0; 4];
+        match self.0.read_exact(&mut length) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            other => other?,
+        }
+        let length = u32::from_le_bytes(length) as usize;
+        if length > MESSAGE_MAX {
+            return Err(io::Error::other("message of the server is too long"));
+        }
+        let mut bytes = vec![0; length];
+        self.0.read_exact(&mut bytes)?;
+        Request::decode(&bytes).map(Some).map_err(io::Error::other)
+    }
+
+    /// Whether the server wants the job that runs to end: it says so, or is gone.
+    pub(crate) fn is_cancelled(&mut self) -> io::Result<bool> {
+        let mut sockets = [PollFd::new(&self.0, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        if poll(&mut sockets, Some(&now))? == 0 {
+            return Ok(false);
+        }
+        match self.receive()? {
+            Some(Request::Cancel) | None => Ok(true),
+            Some(Request::Decode(_)) => Err(io::Error::other("a job was sent before the last one ended")),
+        }
+    }
+
+    pub(crate) fn send(&mut self, reply: &Reply) -> io::Result<()> {
+        let message = reply.encode();
+        let mut bytes = Vec::with_capacity(message.len() + 4);
+        bytes.extend((message.len() as u32).to_le_bytes());
+        bytes.extend(message);
+        self.0.write_all(&bytes)
+    }
+}
+
+impl Memory {
+    /// The bytes at an offset.
+    ///
+    /// # Errors
+    /// When they are not all there.
+    pub(crate) fn read(&self, at: u64, len: u32) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; len as usize];
+        self.0.read_exact_at(&mut bytes, at)?;
+        Ok(bytes)
+    }
+
+    pub(crate) fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, at)
+    }
+}

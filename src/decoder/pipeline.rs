@@ -1,0 +1,304 @@
+//! One GStreamer decoder element between two pads of ours.
+//!
+//! ```text
+//!   our source pad --push--> [parser ->] decoder --chain--> our sink pad
+//! ```
+//!
+//! A push runs through the decoder in our own thread and returns when it has done with the unit, so that after each unit
+//! we know which pictures came out of it. An `appsrc ! ... ! appsink` pipeline does the same with two threads and a guess.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_video as gst_video;
+use media::decoding::{FailureKind, PIXELS_MAX, PictureCodec, Setup};
+
+use crate::Failure;
+use crate::picture::Decoded;
+
+/// Most pictures that one unit may let out.
+const OUT_MAX: usize = 64;
+
+/// Decoder elements of a codec, the preferred first: hardware where there is some, then libav.
+///
+/// A software decoder takes whole units as we have them; the others want a parser before them.
+fn elements(codec: PictureCodec) -> &'static [&'static str] {
+    match codec {
+        PictureCodec::H264 => &["vah264dec", "nvh264dec", "avdec_h264"],
+        PictureCodec::H265 => &["vah265dec", "nvh265dec", "avdec_h265"],
+        PictureCodec::Av1 => &["vaav1dec", "nvav1dec", "dav1ddec", "av1dec"],
+        PictureCodec::Vp8 => &["vp8dec", "avdec_vp8"],
+        PictureCodec::Vp9 => &["vavp9dec", "nvvp9dec", "vp9dec", "avdec_vp9"],
+        PictureCodec::Mjpeg => &["jpegdec", "avdec_mjpeg"],
+    }
+}
+
+fn parser(codec: PictureCodec) -> Option<&'static str> {
+    match codec {
+        PictureCodec::H264 => Some("h264parse"),
+        PictureCodec::H265 => Some("h265parse"),
+        PictureCodec::Av1 => Some("av1parse"),
+        PictureCodec::Vp9 => Some("vp9parse"),
+        PictureCodec::Vp8 | PictureCodec::Mjpeg => None,
+    }
+}
+
+/// Whether the element takes units as they are, without a parser.
+fn takes_units(element: &str) -> bool {
+    element.starts_with("avdec_") || matches!(element, "vp8dec" | "vp9dec" | "av1dec" | "dav1ddec" | "jpegdec")
+}
+
+/// Makes a decoder of the codec once, so that everything it needs is loaded while files can be opened. False when none
+/// is installed.
+pub(crate) fn load(codec: PictureCodec) -> bool {
+    let parser = parser(codec).map(|name| gst::ElementFactory::make(name).build());
+    // A parser that is not there only matters to an element that needs one.
+    drop(parser);
+    make_decoder(codec).is_some()
+}
+
+fn make_decoder(codec: PictureCodec) -> Option<(gst::Element, &'static str)> {
+    let made = |name: &&'static str| gst::ElementFactory::make(name).build().ok().map(|element| (element, *name));
+    let usable = |(element, _): &(gst::Element, &str)| {
+        let usable = element.set_state(gst::State::Ready).is_ok();
+        // An element that is dropped must be stopped first.
+        let _ = element.set_state(gst::State::Null);
+        usable
+    };
+    elements(codec).iter().filter_map(made).find(usable)
+}
+
+/// How a decoder is set up, as far as it has these properties.
+///
+/// One thread a decoder: others of its kind use the other cores. But where references are missing libav asks twice for
+/// room for one picture, and gst-libav up to 1.22 refuses the second time and loses the picture, unless the decoder works
+/// in frame threads, which ask from elsewhere: so two of those where there are holes, for a tenth more processor time.
+fn properties(setup: &Setup) -> [(&'static str, &'static str); 5] {
+    let (threads, kind) = if setup.has_holes { ("2", "frame") } else { ("1", "auto") };
+    // `strict` would hold back as many pictures as the level allows.
+    [("max-threads", threads), ("thread-type", kind), ("std-compliance", "normal"), ("qos", "false"), ("threads", "1")]
+}
+
+/// What came out and was not fetched yet.
+#[derive(Default)]
+struct Out {
+    info: Option<gst_video::VideoInfo>,
+    pictures: Vec<Decoded>,
+    failure: Option<&'static str>,
+}
+
+/// A decoder with what it must know.
+pub(crate) struct Pipeline {
+    setup: Setup,
+    /// In the order in which units go through them. In no bin: that would want a bus, and nobody listens.
+    elements: Vec<gst::Element>,
+    source: gst::Pad,
+    /// Ours to keep: nothing else does.
+    _sink: gst::Pad,
+    /// Under which name units carry their times.
+    note: gst::Caps,
+    out: Arc<Mutex<Out>>,
+    /// Units went in since the last (re)start.
+    used: bool,
+}
+
+impl Pipeline {
+    /// A decoder that waits for its first unit.
+    ///
+    /// # Errors
+    /// When the codec has no decoder here, or the pictures are too large.
+    pub(crate) fn new(setup: &Setup) -> Result<Pipeline, Failure> {
+        let pixels = u64::from(setup.width) * u64::from(setup.height);
+        if pixels > PIXELS_MAX {
+            let (width, height) = (setup.width, setup.height);
+            return Err(Failure::new(FailureKind::Size, format!("pictures of {width}x{height} are not decoded")));
+        }
+        let (decoder, name) = make_decoder(setup.codec)
+            .ok_or_else(|| Failure::new(FailureKind::NoDecoder, "no decoder of this codec is installed"))?;
+        for (property, value) in properties(setup) {
+            if decoder.find_property(property).is_some() {
+                decoder.set_property_from_str(property, value);
+            }
+        }
+        let broken = |_| Failure::new(FailureKind::NoDecoder, "the decoder cannot be put together");
+        let missing = || Failure::new(FailureKind::NoDecoder, "the decoder has no pads");
+        let unlinked = |_| Failure::new(FailureKind::NoDecoder, "the decoder does not take our pads");
+        let mut elements = Vec::new();
+        if let (false, Some(parser)) = (takes_units(name), parser(setup.codec)) {
+            let parser = gst::ElementFactory::make(parser).build().map_err(broken)?;
+            let exit = parser.static_pad("src").ok_or_else(missing)?;
+            exit.link(&decoder.static_pad("sink").ok_or_else(missing)?).map_err(unlinked)?;
+            elements.push(parser);
+        }
+        elements.push(decoder.clone());
+        let out = Arc::new(Mutex::new(Out::default()));
+        let sink = sink_pad(out.clone());
+        let source = gst::Pad::builder(gst::PadDirection::Src).name("source").build();
+        let entry = elements[0].static_pad("sink").ok_or_else(missing)?;
+        let exit = decoder.static_pad("src").ok_or_else(missing)?;
+        exit.link(&sink).map_err(unlinked)?;
+        source.link(&entry).map_err(unlinked)?;
+        sink.set_active(true).map_err(broken)?;
+        source.set_active(true).map_err(broken)?;
+        for element in elements.iter().rev() {
+            let started = element.set_state(gst::State::Playing);
+            started.map_err(|_| Failure::new(FailureKind::NoDecoder, "the decoder does not start"))?;
+        }
+        let note = gst::Caps::new_empty_simple(crate::picture::NOTE);
+        let mut pipeline = Pipeline { setup: setup.clone(), elements, source, _sink: sink, note, out, used: false };
+        pipeline.announce()?;
+        Ok(pipeline)
+    }
+
+    pub(crate) fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// Says what is to come: the events that go before the first unit.
+    fn announce(&mut self) -> Result<(), Failure> {
+        let caps = caps(&self.setup);
+        let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+        let taken = self.source.push_event(gst::event::StreamStart::new("pictures"))
+            && self.source.push_event(gst::event::Caps::new(&caps))
+            && self.source.push_event(gst::event::Segment::new(&segment));
+        self.used = false;
+        match taken {
+            true => Ok(()),
+            false => Err(Failure::new(FailureKind::Damaged, "the decoder refuses the parameter sets")),
+        }
+    }
+
+    /// Forgets all units, for another that starts anew.
+    pub(crate) fn restart(&mut self) -> Result<(), Failure> {
+        if !self.used {
+            return Ok(());
+        }
+        let flushed = self.source.push_event(gst::event::FlushStart::new())
+            && self.source.push_event(gst::event::FlushStop::new(true));
+        self.lock().pictures.clear();
+        if !flushed {
+            return Err(Failure::new(FailureKind::Damaged, "the decoder does not start anew"));
+        }
+        self.announce()
+    }
+
+    /// Gives a unit to the decoder; returns the pictures that came out, in the order in which they are shown.
+    pub(crate) fn feed(&mut self, data: Vec<u8>, shown_ns: u64) -> Result<Vec<Decoded>, Failure> {
+        self.used = true;
+        let mut buffer = gst::Buffer::from_mut_slice(data);
+        let shown = gst::ClockTime::from_nseconds(shown_ns);
+        if let Some(buffer) = buffer.get_mut() {
+            buffer.set_pts(shown);
+            // Decoders move times that do not rise as pictures do. This note goes through as it is.
+            gst::ReferenceTimestampMeta::add(buffer, &self.note, shown, gst::ClockTime::NONE);
+        }
+        if let Err(error) = self.source.push(buffer) {
+            self.check()?;
+            return Err(Failure::new(FailureKind::Damaged, format!("the decoder refuses a unit: {error}")));
+        }
+        self.take()
+    }
+
+    /// Lets out everything that is still inside. The decoder must be restarted after it.
+    pub(crate) fn drain(&mut self) -> Result<Vec<Decoded>, Failure> {
+        self.source.push_event(gst::event::Eos::new());
+        self.take()
+    }
+
+    fn take(&mut self) -> Result<Vec<Decoded>, Failure> {
+        self.check()?;
+        Ok(std::mem::take(&mut self.lock().pictures))
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        match self.lock().failure {
+            Some(text) => Err(Failure::new(FailureKind::Size, text)),
+            None => Ok(()),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Out> {
+        self.out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        let _ = self.source.set_active(false);
+        for element in &self.elements {
+            let _ = element.set_state(gst::State::Null);
+        }
+    }
+}
+
+/// The pad that takes the pictures.
+fn sink_pad(out: Arc<Mutex<Out>>) -> gst::Pad {
+    let events = out.clone();
+    gst::Pad::builder(gst::PadDirection::Sink)
+        .name("sink")
+        .chain_function(move |_, _, buffer| {
+            let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(info) = out.info.clone() else { return Err(gst::FlowError::NotNegotiated) };
+            if out.pictures.len() >= OUT_MAX {
+                out.failure = Some("the decoder lets out more pictures than it took");
+                return Err(gst::FlowError::Error);
+            }
+            out.pictures.push(Decoded::new(buffer, info));
+            Ok(gst::FlowSuccess::Ok)
+        })
+        .event_function(move |_, _, event| {
+            let gst::EventView::Caps(caps) = event.view() else { return true };
+            let mut out = events.lock().unwrap_or_else(PoisonError::into_inner);
+            // Asked before the decoder makes room for the first picture.
+            match gst_video::VideoInfo::from_caps(caps.caps()) {
+                Ok(info) if u64::from(info.width()) * u64::from(info.height()) <= PIXELS_MAX => {
+                    out.info = Some(info);
+                    true
+                }
+                Ok(_) => {
+                    out.failure = Some("the pictures are larger than is decoded");
+                    false
+                }
+                Err(_) => {
+                    out.failure = Some("the pictures are of a kind that is not known");
+                    false
+                }
+            }
+        })
+        .query_function(|pad, parent, query| match query.view_mut() {
+            gst::QueryViewMut::Allocation(allocation) => {
+                // Rows may be padded: the decoder then need not copy.
+                allocation.add_allocation_meta::<gst_video::VideoMeta>(None);
+                true
+            }
+            _ => gst::Pad::query_default(pad, parent, query),
+        })
+        .build()
+}
+
+/// What goes in, as GStreamer says it.
+fn caps(setup: &Setup) -> gst::Caps {
+    let sized =
+        |name: &str| gst::Caps::builder(name).field("width", setup.width as i32).field("height", setup.height as i32);
+    let config = || gst::Buffer::from_slice(setup.config.clone());
+    match setup.codec {
+        PictureCodec::H264 => sized("video/x-h264")
+            .field("stream-format", "avc")
+            .field("alignment", "au")
+            .field("codec_data", config())
+            .build(),
+        PictureCodec::H265 => sized("video/x-h265")
+            .field("stream-format", "hvc1")
+            .field("alignment", "au")
+            .field("codec_data", config())
+            .build(),
+        PictureCodec::Av1 => {
+            let caps = sized("video/x-av1").field("stream-format", "obu-stream").field("alignment", "tu");
+            if setup.config.is_empty() { caps.build() } else { caps.field("codec_data", config()).build() }
+        }
+        PictureCodec::Vp8 => sized("video/x-vp8").build(),
+        PictureCodec::Vp9 => sized("video/x-vp9").field("alignment", "super-frame").build(),
+        PictureCodec::Mjpeg => sized("image/jpeg").build(),
+    }
+}

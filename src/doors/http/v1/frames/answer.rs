@@ -1,0 +1,209 @@
+//! The three forms of an answer: a picture, pictures in parts of one body, pictures in lines of JSON.
+
+use std::fmt::Write;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use media::ClockSource;
+use media::decoding::Format;
+use serde_json::json;
+
+use super::api_error;
+use crate::doors::http::time::format_producer;
+use crate::frames::{Caption, Frame, FramesError, Stream};
+
+fn content_type(format: Format) -> &'static str {
+    match format {
+        Format::Jpeg => "image/jpeg",
+        Format::Png => "image/png",
+        Format::Webp => "image/webp",
+        Format::Rgb | Format::I420 => "application/octet-stream",
+        Format::Npy => "application/x-npy",
+    }
+}
+
+fn source_name(source: ClockSource) -> &'static str {
+    match source {
+        ClockSource::Arrival => "arrival",
+        ClockSource::SenderReport => "sender_report",
+        ClockSource::Matroska => "matroska",
+        ClockSource::AbsoluteCapture => "abs_capture_time",
+    }
+}
+
+/// What every picture says of itself: the names of headers and, without `kinora-`, of fields of a line.
+fn facts(frame: &Frame) -> Vec<(&'static str, String)> {
+    let Caption { asked, time, clock_source, clock_error_us, pts, timescale, fragment, is_key, is_exact, is_damaged } =
+        &frame.caption;
+    let mut facts = vec![("kinora-time", format_producer(*time))];
+    facts.extend(asked.map(|asked| ("kinora-asked", format_producer(asked))));
+    facts.extend([
+        ("kinora-clock-source", source_name(*clock_source).to_owned()),
+        ("kinora-clock-error", format!("{:.6}", f64::from(*clock_error_us) / 1e6)),
+        ("kinora-pts", format!("{pts}/{}", timescale.hz())),
+        ("kinora-fragment", fragment.to_string()),
+        ("kinora-key", is_key.to_string()),
+        ("kinora-exact", is_exact.to_string()),
+        ("kinora-damaged", is_damaged.to_string()),
+        ("kinora-width", frame.width.to_string()),
+        ("kinora-height", frame.height.to_string()),
+    ]);
+    facts
+}
+
+/// One picture by itself.
+pub(super) fn single(frame: Frame, format: Format, is_latest: bool) -> Response {
+    let said = facts(&frame);
+    let mut response = Body::from(frame.bytes).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(format)));
+    for (name, value) in said {
+        let value = HeaderValue::from_str(&value).expect("made of letters, digits and punctuation of ours");
+        headers.insert(HeaderName::from_static(name), value);
+    }
+    // The picture of an instant stays what it is, but for a feed that is sent again; what retention deletes must not live on
+    // for long.
+    let kept = if is_latest { "no-store" } else { "private, max-age=300" };
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(kept));
+    response
+}
+
+/// Whether the client asked for lines of JSON.
+pub(super) fn wants_lines(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|kind| {
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        kind.eq_ignore_ascii_case("application/x-ndjson") || kind.eq_ignore_ascii_case("application/ndjson")
+    })
+}
+
+/// Pictures as they are made. `first` was waited for already.
+pub(super) fn several(first: Result<Frame, FramesError>, frames: Stream, format: Format, lines: bool) -> Response {
+    let form = match lines {
+        true => Form::Lines(format),
+        false => Form::Parts(format),
+    };
+    let kind = form.content_type();
+    let parts = futures_util::stream::unfold((Some(first), frames, form, false), async |state| {
+        let (first, mut frames, form, ended) = state;
+        if ended {
+            return None;
+        }
+        let item = match first {
+            Some(first) => Some(first),
+            None => frames.next().await,
+        };
+        let (bytes, ended) = match item {
+            Some(Ok(frame)) => (Ok(form.picture(frame)), false),
+            Some(Err(error @ FramesError::NoMedia { asked: Some(_), .. })) => (Ok(form.missing(error)), false),
+            // The status is long gone; a body that is cut off is not taken for a whole one.
+            Some(Err(error)) => {
+                tracing::info!(%error, "pictures of a request broke off");
+                (Err(std::io::Error::other(error.to_string())), true)
+            }
+            None => (Ok(form.end()), true),
+        };
+        Some((bytes, (None, frames, form, ended)))
+    });
+    let mut response = Body::from_stream(parts).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// How pictures follow each other in one body.
+enum Form {
+    /// RFC 2046 section 5.1.3. Each part says its length, so that nobody has to look for the boundary.
+    Parts(Format),
+    Lines(Format),
+}
+
+impl Form {
+    fn content_type(&self) -> &'static str {
+        match self {
+            Form::Parts(_) => "multipart/mixed; boundary=kinora-picture",
+            Form::Lines(_) => "application/x-ndjson",
+        }
+    }
+
+    fn picture(&self, frame: Frame) -> Bytes {
+        match self {
+            Form::Parts(format) => {
+                let head = part_head(content_type(*format), frame.bytes.len(), &facts(&frame));
+                let mut out = BytesMut::with_capacity(head.len() + frame.bytes.len() + 2);
+                out.extend_from_slice(head.as_bytes());
+                out.extend_from_slice(&frame.bytes);
+                out.extend_from_slice(b"\r\n");
+                out.freeze()
+            }
+            Form::Lines(format) => {
+                let mut line = serde_json::Map::new();
+                for (name, value) in facts(&frame) {
+                    let name = name.trim_start_matches("kinora-").replace('-', "_");
+                    let value = match (name.as_str(), value.as_str()) {
+                        ("key" | "exact" | "damaged", "true") => json!(true),
+                        ("key" | "exact" | "damaged", _) => json!(false),
+                        ("width", _) => json!(frame.width),
+                        ("height", _) => json!(frame.height),
+                        ("clock_error", text) => json!(text.parse::<f64>().unwrap_or_default()),
+                        (_, text) => json!(text),
+                    };
+                    line.insert(name, value);
+                }
+                line.insert("content_type".into(), json!(content_type(*format)));
+                let data = base64::engine::general_purpose::STANDARD.encode(&frame.bytes);
+                line.insert("data".into(), json!(data));
+                end_line(&serde_json::Value::Object(line))
+            }
+        }
+    }
+
+    /// An instant without a picture.
+    fn missing(&self, error: FramesError) -> Bytes {
+        let asked = match &error {
+            FramesError::NoMedia { asked, .. } => asked.map(format_producer),
+            _ => None,
+        };
+        let error = api_error(error);
+        let detail = json!({
+            "code": error.code, "message": error.message, "previous": error.previous, "next": error.next,
+        });
+        match self {
+            Form::Parts(_) => {
+                let text = json!({ "error": detail }).to_string();
+                let said: Vec<_> = asked.map(|asked| ("kinora-asked", asked)).into_iter().collect();
+                let mut out = part_head("application/json", text.len(), &said);
+                out.push_str(&text);
+                out.push_str("\r\n");
+                out.into()
+            }
+            Form::Lines(_) => end_line(&json!({ "asked": asked, "error": detail })),
+        }
+    }
+
+    fn end(&self) -> Bytes {
+        match self {
+            Form::Parts(_) => Bytes::from_static(b"--kinora-picture--\r\n"),
+            Form::Lines(_) => Bytes::new(),
+        }
+    }
+}
+
+fn part_head(kind: &str, len: usize, said: &[(&str, String)]) -> String {
+    let mut head = format!("--kinora-picture\r\nContent-Type: {kind}\r\nContent-Length: {len}\r\n");
+    for (name, value) in said {
+        write!(head, "{name}: {value}\r\n").expect("a string takes everything");
+    }
+    head.push_str("\r\n");
+    head
+}
+
+fn end_line(value: &serde_json::Value) -> Bytes {
+    let mut line = value.to_string();
+    line.push('\n');
+    line.into()
+}

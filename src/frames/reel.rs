@@ -1,0 +1,228 @@
+//! A fragment's pictures with their times: of a closed fragment by its `moof`, of the open one by its units.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use media::codec::{entry, h264, h265, nal};
+use media::container::cmaf;
+use media::decoding::{PictureCodec, Setup};
+use media::fragmenter::OpenPictures;
+use media::{
+    ClockSource, Codec, FragmentNumber, Ordinal, Position, ProducerTime, StartKind, StreamId, Timescale, Track,
+};
+
+use super::{FramesError, damaged};
+use crate::live::{Descriptor, Hub};
+use crate::workers::RunId;
+
+/// A fragment's pictures.
+#[derive(Debug)]
+pub(super) struct Reel {
+    pub stream: StreamId,
+    pub position: Position,
+    /// None of the open fragment, which is the newest.
+    pub ordinal: Option<Ordinal>,
+    pub number: FragmentNumber,
+    pub start: StartKind,
+    /// It goes on where the fragment before it ended.
+    pub continues: bool,
+    pub is_damaged: bool,
+    pub clock: (ClockSource, u32),
+    pub timescale: Timescale,
+    pub setup: Arc<Setup>,
+    /// When its first picture is shown, and when its last is not any more.
+    pub begin: ProducerTime,
+    pub end: ProducerTime,
+    /// In decode order.
+    pub shots: Vec<Shot>,
+    /// Indices of `shots` in the order in which they are shown; those that cannot be decoded are left out.
+    pub shown: Vec<usize>,
+    pub source: Source,
+}
+
+/// One picture.
+#[derive(Clone, Debug)]
+pub(super) struct Shot {
+    pub time: ProducerTime,
+    /// On the stream's timeline, in ticks of the reel's timescale.
+    pub pts: i64,
+    pub is_key: bool,
+    /// Shown before the key frame that the reel starts with, and made of what came before that.
+    pub is_leading: bool,
+    /// Where its bytes are in the fragment's body; empty in the open one.
+    range: Range<u32>,
+}
+
+/// Where the coded bytes are.
+#[derive(Debug)]
+pub(super) enum Source {
+    Closed(Box<Descriptor>),
+    /// Count of the session's pictures before the first, and the pictures.
+    Open(u64, Vec<Bytes>),
+}
+
+impl Reel {
+    /// The reel of a closed fragment; none when there are no pictures in it.
+    ///
+    /// # Errors
+    /// When it cannot be read, or its pictures are of a codec that is not decoded here.
+    pub async fn closed(hub: &Hub, stream: StreamId, descriptor: Descriptor) -> Result<Option<Reel>, FramesError> {
+        let info = &descriptor.info;
+        let gone = || FramesError::Gone { earliest: None };
+        let tracks = hub.track_set(stream, info.track_set).await?.ok_or_else(gone)?;
+        let track = tracks.lead();
+        if !track.codec.is_video() {
+            return Ok(None);
+        }
+        let Some(part) = info.track(track.id) else { return Ok(None) };
+        // Times and sizes are in the moof; the payload is read when it is known how much of it is needed.
+        let head = part.offset..part.offset.saturating_add(part.moof_len);
+        let head = hub.read(&descriptor, head).await?;
+        let samples = cmaf::moof_samples(&head, part.len).map_err(damaged)?;
+        let first_pts = part.first_pts;
+        let key_pts = samples.first().map_or(0, |sample| sample.pts);
+        let shot = |sample: &cmaf::Sample| Shot {
+            time: info.producer_time.plus_micros(track.timescale.to_micros(sample.pts - first_pts)),
+            pts: sample.pts,
+            is_key: sample.sync,
+            is_leading: info.start == StartKind::Open && sample.pts < key_pts,
+            range: part.offset + sample.range.start as u32..part.offset + sample.range.end as u32,
+        };
+        let shots: Vec<Shot> = samples.iter().map(shot).collect();
+        let reel = Reel {
+            stream,
+            position: info.position,
+            ordinal: Some(info.ordinal),
+            number: hub.number(stream, info),
+            start: info.start,
+            continues: info.break_before.is_none(),
+            is_damaged: info.damaged,
+            clock: (info.clock_source, info.clock_error_us),
+            timescale: track.timescale,
+            setup: Arc::new(setup(track)?),
+            begin: info.producer_time,
+            end: info.producer_end(),
+            shown: Vec::new(),
+            shots,
+            source: Source::Closed(Box::new(descriptor)),
+        };
+        Ok(Some(reel.in_order()))
+    }
+
+    /// The reel of pictures that are in no closed fragment yet.
+    pub fn open(hub: &Hub, stream: StreamId, open: OpenPictures) -> Result<Option<Reel>, FramesError> {
+        let Some(track) = open.tracks.1.track(open.track) else { return Ok(None) };
+        let key_pts = open.pictures.first().map_or(0, |picture| picture.pts);
+        let shots = open.pictures.iter().enumerate().map(|(at, picture)| Shot {
+            time: picture.producer_time,
+            pts: picture.pts,
+            is_key: at == 0 && open.start != StartKind::Dependent,
+            is_leading: open.start == StartKind::Open && picture.pts < key_pts,
+            range: 0..0,
+        });
+        let shots: Vec<Shot> = shots.collect();
+        let times = || shots.iter().map(|shot| shot.time);
+        let (Some(begin), Some(last)) = (times().min(), times().max()) else { return Ok(None) };
+        // The newest picture stays on screen until the next one comes.
+        let end = last.plus_micros(OPEN_END_US);
+        let units = open.pictures.into_iter().map(|picture| picture.unit.data).collect();
+        let reel = Reel {
+            stream,
+            position: open.position,
+            ordinal: None,
+            number: hub.number_at(stream, open.position, open.server_time),
+            start: open.start,
+            continues: open.start != StartKind::Open,
+            is_damaged: open.damaged,
+            clock: open.clock,
+            timescale: track.timescale,
+            setup: Arc::new(setup(track)?),
+            begin,
+            end,
+            shown: Vec::new(),
+            shots,
+            source: Source::Open(open.first, units),
+        };
+        Ok(Some(reel.in_order()))
+    }
+
+    fn in_order(mut self) -> Reel {
+        let mut shown: Vec<usize> =
+            (0..self.shots.len()).filter(|at| self.continues || !self.shots[*at].is_leading).collect();
+        shown.sort_by_key(|at| self.shots[*at].pts);
+        self.shown = shown;
+        self
+    }
+
+    /// Names the run that starts with this reel.
+    pub fn run_id(&self) -> RunId {
+        let open = match &self.source {
+            Source::Closed(_) => None,
+            Source::Open(first, _) => Some(*first),
+        };
+        RunId { stream: self.stream, start: self.position, open }
+    }
+
+    /// The last picture at or before `time`, as an index of `shots`.
+    pub fn at_or_before(&self, time: ProducerTime) -> Option<usize> {
+        let after = self.shown.partition_point(|at| self.shots[*at].time <= time);
+        after.checked_sub(1).map(|at| self.shown[at])
+    }
+
+    /// The first picture at or after `time`.
+    pub fn at_or_after(&self, time: ProducerTime) -> Option<usize> {
+        let at = self.shown.partition_point(|at| self.shots[*at].time < time);
+        self.shown.get(at).copied()
+    }
+
+    /// The key frame nearest to `time`.
+    pub fn nearest_key(&self, time: ProducerTime) -> Option<usize> {
+        let keys = self.shown.iter().copied().filter(|at| self.shots[*at].is_key);
+        keys.min_by_key(|at| self.shots[*at].time.micros_since(time).unsigned_abs())
+    }
+
+    /// The coded bytes of `shots[range]`, read at once.
+    pub async fn read(&self, hub: &Hub, range: Range<usize>) -> Result<Vec<Bytes>, FramesError> {
+        match &self.source {
+            Source::Open(_, units) => Ok(units[range].to_vec()),
+            Source::Closed(descriptor) => {
+                let shots = &self.shots[range];
+                let (Some(first), Some(last)) = (shots.first(), shots.last()) else { return Ok(Vec::new()) };
+                let base = first.range.start;
+                let bytes = hub.read(descriptor, base..last.range.end).await?;
+                let of =
+                    |shot: &Shot| bytes.slice((shot.range.start - base) as usize..(shot.range.end - base) as usize);
+                Ok(shots.iter().map(of).collect())
+            }
+        }
+    }
+}
+
+/// How long the newest picture is taken to be on screen.
+const OPEN_END_US: i64 = 2_000_000;
+
+/// What a decoder of the track must know.
+fn setup(track: &Track) -> Result<Setup, FramesError> {
+    let (codec, kind) = match track.codec {
+        Codec::H264 => (PictureCodec::H264, b"avcC"),
+        Codec::H265 => (PictureCodec::H265, b"hvcC"),
+        other => return Err(FramesError::NoPictures { codecs: format!("{other:?}") }),
+    };
+    let parsed = entry::parse(&track.sample_entry).map_err(damaged)?;
+    let config = parsed.child(entry::VISUAL_HEAD, kind).map_err(damaged)?.to_vec();
+    Ok(Setup { codec, config, width: track.width, height: track.height, has_holes: false })
+}
+
+/// Whether no other picture needs this one, whose bytes are `data`.
+pub(super) fn is_disposable(setup: &Setup, data: &[u8]) -> bool {
+    let nals = || nal::length_prefixed(data, 4).map_while(Result::ok);
+    match setup.codec {
+        PictureCodec::H264 => h264::classify(nals()).disposable,
+        PictureCodec::H265 => {
+            let top = h265::Config::parse(&setup.config).map_or(u8::MAX, |config| config.top_temporal_id);
+            h265::classify(nals(), top).disposable
+        }
+        _ => false,
+    }
+}

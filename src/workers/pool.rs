@@ -1,0 +1,289 @@
+//! The queue of tasks and the threads that have them done, one a decoder process.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::process::{Broken, Process, Taker};
+use super::{Picture, RunId, Task, WorkError};
+
+/// How deep in the queue a decoder looks for a task that goes on where it stands.
+const LOOK_AHEAD: usize = 8;
+/// How often a task may be passed over for such a one.
+const PASSED_OVER_MAX: u32 = 4;
+
+/// How the pool is set up.
+#[derive(Clone, Debug)]
+pub(crate) struct PoolSettings {
+    /// The program `kinora-decoder`.
+    pub program: PathBuf,
+    /// Where GStreamer keeps what it knows of its plug-ins.
+    pub registry: PathBuf,
+    /// Most decoders at once.
+    pub processes: usize,
+    /// Most tasks that wait.
+    pub queue: usize,
+    /// A decoder that had nothing to do for so long is ended.
+    pub idle: Duration,
+}
+
+/// Decoder processes, and the queue before them.
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: PoolSettings,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Queued>,
+    threads: Vec<Thread>,
+    stopping: bool,
+}
+
+/// A thread of the pool, as others see it.
+struct Thread {
+    wake: Arc<Condvar>,
+    /// Waits for a task, and was not given one.
+    idle: bool,
+    given: Option<Queued>,
+    /// The runs that its decoder can go on in.
+    runs: Vec<RunId>,
+}
+
+struct Queued {
+    task: Task,
+    answers: mpsc::UnboundedSender<Result<Picture, WorkError>>,
+    passed_over: u32,
+}
+
+/// The pictures of a task, as they are finished: ascending in time, not in decode order. Dropping it cancels the task.
+pub(crate) struct Pictures {
+    // As many as the task wants at most, and one error.
+    answers: mpsc::UnboundedReceiver<Result<Picture, WorkError>>,
+}
+
+impl Pictures {
+    /// The next picture; none when there are no more.
+    pub(crate) async fn next(&mut self) -> Option<Result<Picture, WorkError>> {
+        self.answers.recv().await
+    }
+}
+
+impl Pool {
+    /// A pool without decoders: they are started when there is something to do.
+    pub(crate) fn new(settings: PoolSettings) -> Pool {
+        Pool { shared: Arc::new(Shared { settings, state: Mutex::default() }) }
+    }
+
+    /// Most decoders at once.
+    pub(crate) fn width(&self) -> usize {
+        self.shared.settings.processes
+    }
+
+    /// Has a task done.
+    ///
+    /// # Errors
+    /// `Busy` when as many wait as may, `Stopping` after [`Pool::stop`].
+    pub(crate) fn submit(&self, task: Task) -> Result<Pictures, WorkError> {
+        let (sender, answers) = mpsc::unbounded_channel();
+        let mut state = self.shared.lock();
+        if state.stopping {
+            return Err(WorkError::Stopping);
+        }
+        state.forget_cancelled();
+        let run = task.run.id;
+        let queued = Queued { task, answers: sender, passed_over: 0 };
+        let idle = |thread: &&mut Thread| thread.idle;
+        let warm = state.threads.iter_mut().filter(idle).find(|thread| thread.runs.contains(&run));
+        let chosen = match warm {
+            Some(thread) => Some(thread),
+            // One that stands nowhere first: the others keep their places.
+            None => state.threads.iter_mut().filter(idle).min_by_key(|thread| thread.runs.len()),
+        };
+        if let Some(thread) = chosen {
+            thread.idle = false;
+            thread.given = Some(queued);
+            thread.wake.notify_one();
+            return Ok(Pictures { answers });
+        }
+        if state.threads.len() < self.shared.settings.processes {
+            let number = state.threads.len();
+            let wake = Arc::new(Condvar::new());
+            state.threads.push(Thread { wake: wake.clone(), idle: false, given: Some(queued), runs: Vec::new() });
+            let shared = self.shared.clone();
+            let name = format!("decoder-{number}");
+            let started = std::thread::Builder::new().name(name).spawn(move || work(&shared, number, &wake));
+            if let Err(error) = started {
+                state.threads.pop();
+                return Err(WorkError::NoProgram(error.to_string()));
+            }
+            return Ok(Pictures { answers });
+        }
+        if state.queue.len() >= self.shared.settings.queue {
+            return Err(WorkError::Busy);
+        }
+        state.queue.push_back(queued);
+        Ok(Pictures { answers })
+    }
+
+    /// Takes no more tasks, gives up those that wait, and ends the decoders when they are done.
+    pub(crate) fn stop(&self) {
+        let mut state = self.shared.lock();
+        state.stopping = true;
+        for queued in state.queue.drain(..) {
+            let _ = queued.answers.send(Err(WorkError::Stopping));
+        }
+        for thread in &state.threads {
+            thread.wake.notify_one();
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next task for a thread. None when it is to end its decoder: for good when `stopping`, else because it idles.
+    fn next(&self, number: usize, wake: &Condvar, runs: Vec<RunId>, has_process: bool) -> Next {
+        let mut state = self.lock();
+        state.threads[number].runs = runs;
+        loop {
+            if state.stopping {
+                return Next::Stop;
+            }
+            if let Some(queued) = state.threads[number].given.take() {
+                return Next::Task(Box::new(queued));
+            }
+            if let Some(queued) = state.pick(number) {
+                return Next::Task(Box::new(queued));
+            }
+            state.threads[number].idle = true;
+            let idle = self.settings.idle;
+            let (woken, waited) = wake.wait_timeout(state, idle).unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            if waited.timed_out() && has_process && state.threads[number].given.is_none() && !state.stopping {
+                state.threads[number].idle = false;
+                return Next::Rest;
+            }
+        }
+    }
+}
+
+enum Next {
+    Task(Box<Queued>),
+    Rest,
+    Stop,
+}
+
+impl State {
+    /// Drops tasks that nobody waits for.
+    fn forget_cancelled(&mut self) {
+        self.queue.retain(|queued| !queued.answers.is_closed());
+    }
+
+    /// The oldest task, or one close behind it that goes on where the thread's decoder stands.
+    fn pick(&mut self, number: usize) -> Option<Queued> {
+        self.forget_cancelled();
+        let runs = &self.threads[number].runs;
+        let may_pass = self.queue.front()?.passed_over < PASSED_OVER_MAX;
+        let warm = self.queue.iter().take(LOOK_AHEAD).position(|queued| runs.contains(&queued.task.run.id));
+        let at = warm.filter(|_| may_pass).unwrap_or(0);
+        if at > 0
+            && let Some(front) = self.queue.front_mut()
+        {
+            front.passed_over += 1;
+        }
+        self.queue.remove(at)
+    }
+}
+
+/// The life of a thread of the pool.
+fn work(shared: &Shared, number: usize, wake: &Condvar) {
+    let mut process: Option<Process> = None;
+    loop {
+        let runs = process.as_ref().map(Process::runs).unwrap_or_default();
+        match shared.next(number, wake, runs, process.is_some()) {
+            Next::Task(queued) => {
+                let Queued { task, answers, .. } = *queued;
+                let mut outlet = Outlet { task, answers };
+                if let Err(error) = do_task(&shared.settings, &mut process, &mut outlet) {
+                    let _ = outlet.answers.send(Err(error));
+                }
+                if process.as_ref().is_some_and(Process::is_bloated) {
+                    tracing::info!("a decoder has grown too large and is replaced");
+                    process = None;
+                }
+            }
+            Next::Rest => process = None,
+            Next::Stop => return,
+        }
+    }
+}
+
+/// Does a task with the process that is there, or a new one; once more when that breaks.
+fn do_task(settings: &PoolSettings, process: &mut Option<Process>, outlet: &mut Outlet) -> Result<(), WorkError> {
+    let mut tries = 0;
+    loop {
+        let broken = match take_or_start(settings, process) {
+            Ok(running) => match running.run(&outlet.task.clone(), outlet) {
+                Ok(outcome) => return outcome,
+                Err(broken) => broken,
+            },
+            Err(broken) => broken,
+        };
+        *process = None;
+        tries += 1;
+        let pictures = outlet.task.wanted.len();
+        match broken {
+            Broken::NoProgram(text) => return Err(WorkError::NoProgram(text)),
+            Broken::Died(why) if tries > 1 => {
+                tracing::warn!(why, pictures, "a decoder failed twice on the same pictures");
+                metrics::counter!("kinora_decoder_failures_total").increment(1);
+                return Err(WorkError::Died(why));
+            }
+            Broken::Died(why) => {
+                tracing::warn!(why, pictures, "a decoder failed and is replaced");
+                metrics::counter!("kinora_decoder_failures_total").increment(1);
+            }
+        }
+    }
+}
+
+fn take_or_start<'a>(settings: &PoolSettings, process: &'a mut Option<Process>) -> Result<&'a mut Process, Broken> {
+    if process.is_none() {
+        *process = Some(Process::start(&settings.program, &settings.registry)?);
+    }
+    Ok(process.as_mut().expect("it was just started"))
+}
+
+/// Hands pictures out, and remembers which are still wanted.
+struct Outlet {
+    task: Task,
+    answers: mpsc::UnboundedSender<Result<Picture, WorkError>>,
+}
+
+impl Taker for Outlet {
+    fn take(&mut self, picture: Picture) {
+        self.task.wanted.retain(|index| *index != picture.index);
+        // Who asked may be gone; the decoder is told so before the next picture.
+        let _ = self.answers.send(Ok(picture));
+    }
+
+    fn is_gone(&self) -> bool {
+        self.answers.is_closed()
+    }
+}
