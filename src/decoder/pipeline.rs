@@ -302,3 +302,7 @@ fn caps(setup: &Setup) -> gst::Caps {
         PictureCodec::Mjpeg => sized("image/jpeg").build(),
     }
 }
+
+#[cfg(test)]
+#[path = "pipeline_tests.rs"]
+mod tests;

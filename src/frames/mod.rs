@@ -45,7 +45,7 @@ pub(crate) enum Pick {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Which {
     /// One an instant, in time order.
-    At(Vec<ProducerTime>, Pick),
+    At(std::sync::Arc<[ProducerTime]>, Pick),
     /// The newest there is, of the open fragment too.
     Latest,
     /// One every so many microseconds of `[from, to)`, where there is media; a picture is not given twice.

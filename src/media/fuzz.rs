@@ -7,13 +7,14 @@ use bytes::Bytes;
 
 use crate::codec::{self, MAX_PIXELS, MAX_SIDE, aac, h264, h265, nal, opaque, opus};
 use crate::container::{cmaf, mp4};
+use crate::decoding::{Reply, Request};
 use crate::{FragmentNumber, StreamName, Timescale, Track, TrackId, TrackSet};
 
 /// A target's name and what it does with bytes from outside.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target by name: its inputs are in `tests/fuzz/corpus/<name>`.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("media_parameter_sets", parameter_sets),
     ("media_audio_config", audio_config),
     ("media_sample_entry", sample_entry),
@@ -22,6 +23,7 @@ pub const TARGETS: [Target; 8] = [
     ("media_cmaf_samples", cmaf_samples),
     ("media_mp4_file", mp4_file),
     ("media_names", names),
+    ("media_decoding", decoding_messages),
 ];
 
 /// A described track is within the limits, and its sample entry describes it again, alone and in the head of a block.
@@ -55,6 +57,16 @@ pub fn parameter_sets(data: &[u8]) {
     // Also as they are: sets from SDP have no start codes.
     let _ = h264::Sps::parse(data);
     let _ = h265::Sps::parse(data);
+}
+
+/// What a decoder process says, and what is said to it: read, written, and read alike.
+pub fn decoding_messages(data: &[u8]) {
+    if let Ok(request) = Request::decode(data) {
+        assert_eq!(Request::decode(&request.encode()), Ok(request));
+    }
+    if let Ok(reply) = Reply::decode(data) {
+        assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
+    }
 }
 
 /// An AudioSpecificConfig, and the first bytes of an Opus packet.

@@ -165,7 +165,7 @@ impl Given {
             }
             (false, false, false) => {
                 self.instants.sort_unstable();
-                Ok(Which::At(std::mem::take(&mut self.instants), pick))
+                Ok(Which::At(std::mem::take(&mut self.instants).into(), pick))
             }
             (false, true, true) => {
                 let (Some(from), Some(to)) = (self.from, self.to) else {
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn instants_and_ranges_are_read() {
         let time = |seconds: i64| ProducerTime::from_micros(seconds * 1_000_000);
-        let instants = Which::At(vec![time(1), time(2), time(3)], Pick::Nearest);
+        let instants = Which::At([time(1), time(2), time(3)].into(), Pick::Nearest);
         assert_eq!(which("at=3000,1000&at=2000&pick=nearest"), instants, "sorted");
         assert_eq!(which("at=latest&token=x"), Which::Latest);
         let (from, to) = (time(1), time(9));
