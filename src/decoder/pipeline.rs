@@ -1,7 +1,7 @@
 //! One GStreamer decoder element between two pads of ours.
 //!
 //! ```text
-//!   our source pad --push--> [parser ->] decoder --chain--> our sink pad
+//!   our source pad --push--> decoder --chain--> our sink pad
 //! ```
 //!
 //! A push runs through the decoder in our own thread and returns when it has done with the unit, so that after each unit
@@ -20,53 +20,33 @@ use crate::picture::Decoded;
 /// Most pictures that one unit may let out.
 const OUT_MAX: usize = 64;
 
-/// Decoder elements of a codec, the preferred first: hardware where there is some, then libav.
+/// Decoder elements of a codec, the preferred first: all in software, and all take whole units as they are.
 ///
-/// A software decoder takes whole units as we have them; the others want a parser before them.
+/// Those that use hardware open devices and talk to drivers by calls that no filter can tell apart, which is what a
+/// process that decodes bytes of strangers must not be able to.
 fn elements(codec: PictureCodec) -> &'static [&'static str] {
     match codec {
-        PictureCodec::H264 => &["vah264dec", "nvh264dec", "avdec_h264"],
-        PictureCodec::H265 => &["vah265dec", "nvh265dec", "avdec_h265"],
-        PictureCodec::Av1 => &["vaav1dec", "nvav1dec", "dav1ddec", "av1dec"],
+        PictureCodec::H264 => &["avdec_h264"],
+        PictureCodec::H265 => &["avdec_h265"],
+        PictureCodec::Av1 => &["dav1ddec", "av1dec"],
         PictureCodec::Vp8 => &["vp8dec", "avdec_vp8"],
-        PictureCodec::Vp9 => &["vavp9dec", "nvvp9dec", "vp9dec", "avdec_vp9"],
+        PictureCodec::Vp9 => &["vp9dec", "avdec_vp9"],
         PictureCodec::Mjpeg => &["jpegdec", "avdec_mjpeg"],
     }
-}
-
-fn parser(codec: PictureCodec) -> Option<&'static str> {
-    match codec {
-        PictureCodec::H264 => Some("h264parse"),
-        PictureCodec::H265 => Some("h265parse"),
-        PictureCodec::Av1 => Some("av1parse"),
-        PictureCodec::Vp9 => Some("vp9parse"),
-        PictureCodec::Vp8 | PictureCodec::Mjpeg => None,
-    }
-}
-
-/// Whether the element takes units as they are, without a parser.
-fn takes_units(element: &str) -> bool {
-    element.starts_with("avdec_") || matches!(element, "vp8dec" | "vp9dec" | "av1dec" | "dav1ddec" | "jpegdec")
 }
 
 /// Makes a decoder of the codec once, so that everything it needs is loaded while files can be opened. False when none
 /// is installed.
 pub(crate) fn load(codec: PictureCodec) -> bool {
-    let parser = parser(codec).map(|name| gst::ElementFactory::make(name).build());
-    // A parser that is not there only matters to an element that needs one.
-    drop(parser);
-    make_decoder(codec).is_some()
+    let Some(decoder) = make_decoder(codec) else { return false };
+    let usable = decoder.set_state(gst::State::Ready).is_ok();
+    // An element that is dropped must be stopped first.
+    let _ = decoder.set_state(gst::State::Null);
+    usable
 }
 
-fn make_decoder(codec: PictureCodec) -> Option<(gst::Element, &'static str)> {
-    let made = |name: &&'static str| gst::ElementFactory::make(name).build().ok().map(|element| (element, *name));
-    let usable = |(element, _): &(gst::Element, &str)| {
-        let usable = element.set_state(gst::State::Ready).is_ok();
-        // An element that is dropped must be stopped first.
-        let _ = element.set_state(gst::State::Null);
-        usable
-    };
-    elements(codec).iter().filter_map(made).find(usable)
+fn make_decoder(codec: PictureCodec) -> Option<gst::Element> {
+    elements(codec).iter().find_map(|name| gst::ElementFactory::make(name).build().ok())
 }
 
 /// How a decoder is set up, as far as it has these properties.
@@ -91,8 +71,8 @@ struct Out {
 /// A decoder with what it must know.
 pub(crate) struct Pipeline {
     setup: Setup,
-    /// In the order in which units go through them. In no bin: that would want a bus, and nobody listens.
-    elements: Vec<gst::Element>,
+    /// In no pipeline: that would want a bus, and nobody listens.
+    decoder: gst::Element,
     source: gst::Pad,
     /// Ours to keep: nothing else does.
     _sink: gst::Pad,
@@ -114,7 +94,7 @@ impl Pipeline {
             let (width, height) = (setup.width, setup.height);
             return Err(Failure::new(FailureKind::Size, format!("pictures of {width}x{height} are not decoded")));
         }
-        let (decoder, name) = make_decoder(setup.codec)
+        let decoder = make_decoder(setup.codec)
             .ok_or_else(|| Failure::new(FailureKind::NoDecoder, "no decoder of this codec is installed"))?;
         for (property, value) in properties(setup) {
             if decoder.find_property(property).is_some() {
@@ -124,29 +104,19 @@ impl Pipeline {
         let broken = |_| Failure::new(FailureKind::NoDecoder, "the decoder cannot be put together");
         let missing = || Failure::new(FailureKind::NoDecoder, "the decoder has no pads");
         let unlinked = |_| Failure::new(FailureKind::NoDecoder, "the decoder does not take our pads");
-        let mut elements = Vec::new();
-        if let (false, Some(parser)) = (takes_units(name), parser(setup.codec)) {
-            let parser = gst::ElementFactory::make(parser).build().map_err(broken)?;
-            let exit = parser.static_pad("src").ok_or_else(missing)?;
-            exit.link(&decoder.static_pad("sink").ok_or_else(missing)?).map_err(unlinked)?;
-            elements.push(parser);
-        }
-        elements.push(decoder.clone());
         let out = Arc::new(Mutex::new(Out::default()));
         let sink = sink_pad(out.clone());
         let source = gst::Pad::builder(gst::PadDirection::Src).name("source").build();
-        let entry = elements[0].static_pad("sink").ok_or_else(missing)?;
+        let entry = decoder.static_pad("sink").ok_or_else(missing)?;
         let exit = decoder.static_pad("src").ok_or_else(missing)?;
         exit.link(&sink).map_err(unlinked)?;
         source.link(&entry).map_err(unlinked)?;
         sink.set_active(true).map_err(broken)?;
         source.set_active(true).map_err(broken)?;
-        for element in elements.iter().rev() {
-            let started = element.set_state(gst::State::Playing);
-            started.map_err(|_| Failure::new(FailureKind::NoDecoder, "the decoder does not start"))?;
-        }
+        let started = decoder.set_state(gst::State::Playing);
+        started.map_err(|_| Failure::new(FailureKind::NoDecoder, "the decoder does not start"))?;
         let note = gst::Caps::new_empty_simple(crate::picture::NOTE);
-        let mut pipeline = Pipeline { setup: setup.clone(), elements, source, _sink: sink, note, out, used: false };
+        let mut pipeline = Pipeline { setup: setup.clone(), decoder, source, _sink: sink, note, out, used: false };
         pipeline.announce()?;
         Ok(pipeline)
     }
@@ -226,9 +196,7 @@ impl Pipeline {
 impl Drop for Pipeline {
     fn drop(&mut self) {
         let _ = self.source.set_active(false);
-        for element in &self.elements {
-            let _ = element.set_state(gst::State::Null);
-        }
+        let _ = self.decoder.set_state(gst::State::Null);
     }
 }
 
