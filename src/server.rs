@@ -34,7 +34,7 @@ use crate::frames::Frames;
 use crate::live::{self, Hub, Sweeper, SweeperSettings};
 use crate::playback::hls::Playlists;
 use crate::telemetry::{self, TelemetryError};
-use crate::workers::{Pool, PoolSettings};
+use crate::workers::{self, Pool, PoolSettings};
 
 /// Why the server did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -119,6 +119,7 @@ impl Running {
     async fn start(sources: Sources, config: Config) -> Result<Running, ServeError> {
         let metrics = telemetry::start_metrics()?;
         live::describe_metrics();
+        workers::describe_metrics();
         let data_dir = config.server.data_dir.clone();
         make_data_dir(&data_dir)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);

@@ -11,6 +11,7 @@
 //! Not here: which pictures are wanted (`frames`), decoding (`decoder`), the messages (`media::decoding`).
 
 mod feed;
+mod meters;
 mod pool;
 mod process;
 
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use media::decoding::{FailureKind, Output, Setup};
 use media::{Position, StreamId};
 
+pub(crate) use meters::describe as describe_metrics;
 pub(crate) use pool::{Pictures, Pool, PoolSettings};
 
 /// Names a run of coded pictures. Runs with the same name begin with the same units: one may have more of them.

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::meters::Meters;
 use super::process::{Broken, Process, Taker};
 use super::{Picture, RunId, Task, WorkError};
 
@@ -37,6 +38,7 @@ pub(crate) struct Pool {
 
 struct Shared {
     settings: PoolSettings,
+    meters: Meters,
     state: Mutex<State>,
 }
 
@@ -60,6 +62,7 @@ struct Thread {
 struct Queued {
     task: Task,
     answers: mpsc::UnboundedSender<Result<Picture, WorkError>>,
+    since: Instant,
     passed_over: u32,
 }
 
@@ -79,7 +82,7 @@ impl Pictures {
 impl Pool {
     /// A pool without decoders: they are started when there is something to do.
     pub(crate) fn new(settings: PoolSettings) -> Pool {
-        Pool { shared: Arc::new(Shared { settings, state: Mutex::default() }) }
+        Pool { shared: Arc::new(Shared { settings, meters: Meters::new(), state: Mutex::default() }) }
     }
 
     /// Most decoders at once.
@@ -97,9 +100,9 @@ impl Pool {
         if state.stopping {
             return Err(WorkError::Stopping);
         }
-        state.forget_cancelled();
+        state.forget_cancelled(&self.shared.meters);
         let run = task.run.id;
-        let queued = Queued { task, answers: sender, passed_over: 0 };
+        let queued = Queued { task, answers: sender, since: Instant::now(), passed_over: 0 };
         let idle = |thread: &&mut Thread| thread.idle;
         let warm = state.threads.iter_mut().filter(idle).find(|thread| thread.runs.contains(&run));
         let chosen = match warm {
@@ -127,6 +130,7 @@ impl Pool {
             return Ok(Pictures { answers });
         }
         if state.queue.len() >= self.shared.settings.queue {
+            self.shared.meters.turned_away.increment(1);
             return Err(WorkError::Busy);
         }
         state.queue.push_back(queued);
@@ -168,7 +172,7 @@ impl Shared {
             if let Some(queued) = state.threads[number].given.take() {
                 return Next::Task(Box::new(queued));
             }
-            if let Some(queued) = state.pick(number) {
+            if let Some(queued) = state.pick(number, &self.meters) {
                 return Next::Task(Box::new(queued));
             }
             state.threads[number].idle = true;
@@ -191,13 +195,15 @@ enum Next {
 
 impl State {
     /// Drops tasks that nobody waits for.
-    fn forget_cancelled(&mut self) {
+    fn forget_cancelled(&mut self, meters: &Meters) {
+        let before = self.queue.len();
         self.queue.retain(|queued| !queued.answers.is_closed());
+        meters.cancelled.increment((before - self.queue.len()) as u64);
     }
 
     /// The oldest task, or one close behind it that goes on where the thread's decoder stands.
-    fn pick(&mut self, number: usize) -> Option<Queued> {
-        self.forget_cancelled();
+    fn pick(&mut self, number: usize, meters: &Meters) -> Option<Queued> {
+        self.forget_cancelled(meters);
         let runs = &self.threads[number].runs;
         let may_pass = self.queue.front()?.passed_over < PASSED_OVER_MAX;
         let warm = self.queue.iter().take(LOOK_AHEAD).position(|queued| runs.contains(&queued.task.run.id));
@@ -218,11 +224,17 @@ fn work(shared: &Shared, number: usize, wake: &Condvar) {
         let runs = process.as_ref().map(Process::runs).unwrap_or_default();
         match shared.next(number, wake, runs, process.is_some()) {
             Next::Task(queued) => {
-                let Queued { task, answers, .. } = *queued;
-                let mut outlet = Outlet { task, answers };
+                let Queued { task, answers, since, .. } = *queued;
+                shared.meters.waited.record(since.elapsed().as_secs_f64());
+                let begun = Instant::now();
+                let mut outlet = Outlet { meters: &shared.meters, task, answers };
                 if let Err(error) = do_task(&shared.settings, &mut process, &mut outlet) {
+                    if outlet.is_gone() {
+                        shared.meters.cancelled.increment(1);
+                    }
                     let _ = outlet.answers.send(Err(error));
                 }
+                shared.meters.took.record(begun.elapsed().as_secs_f64());
                 if process.as_ref().is_some_and(Process::is_bloated) {
                     tracing::info!("a decoder has grown too large and is replaced");
                     process = None;
@@ -235,7 +247,7 @@ fn work(shared: &Shared, number: usize, wake: &Condvar) {
 }
 
 /// Does a task with the process that is there, or a new one; once more when that breaks.
-fn do_task(settings: &PoolSettings, process: &mut Option<Process>, outlet: &mut Outlet) -> Result<(), WorkError> {
+fn do_task(settings: &PoolSettings, process: &mut Option<Process>, outlet: &mut Outlet<'_>) -> Result<(), WorkError> {
     let mut tries = 0;
     loop {
         let broken = match take_or_start(settings, process) {
@@ -248,16 +260,15 @@ fn do_task(settings: &PoolSettings, process: &mut Option<Process>, outlet: &mut 
         *process = None;
         tries += 1;
         let pictures = outlet.task.wanted.len();
+        outlet.meters.failures.increment(u64::from(matches!(broken, Broken::Died(_))));
         match broken {
             Broken::NoProgram(text) => return Err(WorkError::NoProgram(text)),
             Broken::Died(why) if tries > 1 => {
                 tracing::warn!(why, pictures, "a decoder failed twice on the same pictures");
-                metrics::counter!("kinora_decoder_failures_total").increment(1);
                 return Err(WorkError::Died(why));
             }
             Broken::Died(why) => {
                 tracing::warn!(why, pictures, "a decoder failed and is replaced");
-                metrics::counter!("kinora_decoder_failures_total").increment(1);
             }
         }
     }
@@ -271,13 +282,15 @@ fn take_or_start<'a>(settings: &PoolSettings, process: &'a mut Option<Process>) 
 }
 
 /// Hands pictures out, and remembers which are still wanted.
-struct Outlet {
+struct Outlet<'a> {
+    meters: &'a Meters,
     task: Task,
     answers: mpsc::UnboundedSender<Result<Picture, WorkError>>,
 }
 
-impl Taker for Outlet {
+impl Taker for Outlet<'_> {
     fn take(&mut self, picture: Picture) {
+        self.meters.pictures.increment(1);
         self.task.wanted.retain(|index| *index != picture.index);
         // Who asked may be gone; the decoder is told so before the next picture.
         let _ = self.answers.send(Ok(picture));

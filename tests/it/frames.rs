@@ -405,4 +405,43 @@ fn a_client_that_stops_reading_holds_no_decoder() {
     for width in 16..24 {
         assert_eq!(frames(&server, "bframes", &format!("at=latest&width={width}")).status, 200, "others are served");
     }
+    // When it leaves, what was under way for it is cancelled, or done already.
+    drop(lazy);
+    let counted = |name: &str| -> f64 {
+        let text = server.get("/metrics").text();
+        let row = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
+        row.trim().parse().unwrap_or_else(|_| panic!("{name}: {row}"))
+    };
+    assert!(counted("kinora_pictures_total ") >= 8.0);
+    assert_eq!(counted("kinora_decoder_failures_total "), 0.0);
+}
+
+#[test]
+fn what_nobody_waits_for_any_more_is_cancelled() {
+    use std::io::Write;
+    let server = Server::start_with("[pictures]\ndecoders = 1\nremembered_bytes = \"0B\"\n");
+    record(&server, &["gop10.mp4"]);
+    let cancelled = || {
+        let text = server.get("/metrics").text();
+        let row = text.lines().find_map(|line| line.strip_prefix("kinora_picture_tasks_cancelled_total "));
+        row.and_then(|row| row.trim().parse::<f64>().ok()).filter(|count| *count > 0.0)
+    };
+    // Many want the last picture before a key frame, one decoder is to make it for each of them, and they all leave.
+    let times = parts(&frames(&server, "gop10", &format!("{ALL}&width=16&every=key")));
+    let late = later(times[1].time(), 0);
+    let clients = (0..20).map(|width| {
+        let address = server.http.strip_prefix("http://").expect("an address");
+        let mut client = std::net::TcpStream::connect(address).expect("connected");
+        let request = format!(
+            "GET /v1/streams/gop10/frames?pick=previous&at={late}&format=png&width={} HTTP/1.1\r\nHost: localhost\r\n\
+             Authorization: Bearer {}\r\n\r\n",
+            600 + width,
+            server.admin
+        );
+        client.write_all(request.as_bytes()).expect("asked");
+        client
+    });
+    drop(clients.collect::<Vec<_>>());
+    wait_for("tasks to be cancelled", Duration::from_secs(20), cancelled);
+    assert_eq!(frames(&server, "gop10", "at=latest&width=16").status, 200, "others are served");
 }

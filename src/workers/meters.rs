@@ -1,0 +1,48 @@
+//! What the room counts, for `/metrics`.
+
+use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
+
+/// The counters of the pool.
+pub(super) struct Meters {
+    /// Pictures finished.
+    pub pictures: Counter,
+    /// Decoders that died, hung or did not keep to the messages.
+    pub failures: Counter,
+    /// Tasks turned away because too many waited.
+    pub turned_away: Counter,
+    /// Tasks that nobody waited for any more.
+    pub cancelled: Counter,
+    /// How long tasks waited for a decoder, and how long they took, in seconds.
+    pub waited: Histogram,
+    pub took: Histogram,
+}
+
+impl Meters {
+    pub fn new() -> Meters {
+        Meters {
+            pictures: counter!("kinora_pictures_total"),
+            failures: counter!("kinora_decoder_failures_total"),
+            turned_away: counter!("kinora_picture_tasks_turned_away_total"),
+            cancelled: counter!("kinora_picture_tasks_cancelled_total"),
+            waited: histogram!("kinora_picture_task_waited_seconds"),
+            took: histogram!("kinora_picture_task_seconds"),
+        }
+    }
+}
+
+/// Says what each metric means; call once, after the recorder of metrics is installed.
+pub(crate) fn describe() {
+    describe_counter!("kinora_pictures_total", "Pictures finished by decoders");
+    describe_counter!("kinora_decoder_failures_total", "Decoders that died or hung and were replaced");
+    describe_counter!("kinora_picture_tasks_turned_away_total", "Groups of pictures refused because too many waited");
+    describe_counter!(
+        "kinora_picture_tasks_cancelled_total",
+        "Groups of pictures whose client left before they were done"
+    );
+    describe_histogram!(
+        "kinora_picture_task_waited_seconds",
+        Unit::Seconds,
+        "How long a group of pictures waited for a decoder"
+    );
+    describe_histogram!("kinora_picture_task_seconds", Unit::Seconds, "How long a group of pictures took to decode");
+}
