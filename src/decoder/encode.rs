@@ -42,11 +42,11 @@ impl Encoder {
         let bytes = match output.format {
             Format::I420 => planes.data,
             Format::Jpeg => self.jpeg(planes, output.quality)?,
-            Format::Rgb => self.scaler.pixels(&planes)?,
-            Format::Npy => [npy_header(placement.height, placement.width), self.scaler.pixels(&planes)?].concat(),
-            Format::Png => png(&self.scaler.pixels(&planes)?, placement.width, placement.height)?,
+            Format::Rgb => planes.pixels()?,
+            Format::Npy => [npy_header(placement.height, placement.width), planes.pixels()?].concat(),
+            Format::Png => png(&planes.pixels()?, placement.width, placement.height)?,
             Format::Webp => {
-                let pixels = self.scaler.pixels(&planes)?;
+                let pixels = planes.pixels()?;
                 webp(&pixels, placement.width, placement.height, output.quality)?
             }
         };

@@ -49,12 +49,42 @@ pub(crate) struct Planes {
     pub(crate) data: Vec<u8>,
     pub(crate) full_range: bool,
     pub(crate) matrix: gst_video::VideoColorMatrix,
-    info: gst_video::VideoInfo,
 }
 
 impl Planes {
     pub(crate) fn chroma_size(&self) -> (usize, usize) {
         (self.width.div_ceil(2) as usize, self.height.div_ceil(2) as usize)
+    }
+
+    /// Bytes R, G, B of every pixel, row by row, without padding.
+    pub(crate) fn pixels(&self) -> Result<Vec<u8>, Failure> {
+        let luma = self.width as usize * self.height as usize;
+        let (chroma_width, chroma_height) = self.chroma_size();
+        let (y_plane, chroma) = self.data.split_at(luma);
+        let (u_plane, v_plane) = chroma.split_at(chroma_width * chroma_height);
+        let chroma_stride = self.width.div_ceil(2);
+        let image = yuv::YuvPlanarImage {
+            y_plane,
+            y_stride: self.width,
+            u_plane,
+            u_stride: chroma_stride,
+            v_plane,
+            v_stride: chroma_stride,
+            width: self.width,
+            height: self.height,
+        };
+        let range = if self.full_range { yuv::YuvRange::Full } else { yuv::YuvRange::Limited };
+        let matrix = match self.matrix {
+            gst_video::VideoColorMatrix::Bt709 => yuv::YuvStandardMatrix::Bt709,
+            gst_video::VideoColorMatrix::Bt2020 => yuv::YuvStandardMatrix::Bt2020,
+            gst_video::VideoColorMatrix::Smpte240m => yuv::YuvStandardMatrix::Smpte240,
+            gst_video::VideoColorMatrix::Fcc => yuv::YuvStandardMatrix::Fcc,
+            _ => yuv::YuvStandardMatrix::Bt601,
+        };
+        let mut pixels = vec![0; luma * 3];
+        yuv::yuv420_to_rgb(&image, &mut pixels, self.width * 3, range, matrix)
+            .map_err(|error| Failure::new(FailureKind::Job, format!("failed to make pixels: {error}")))?;
+        Ok(pixels)
     }
 
     /// The planes with rows and columns of luma made even by repeating the last: the form that halved chroma has in JPEG.
@@ -85,11 +115,10 @@ impl Planes {
     }
 }
 
-/// Makes planes and pixels of pictures. Converters are kept while their pictures stay the same.
+/// Makes planes of pictures. A converter is kept while its pictures stay the same.
 #[derive(Default)]
 pub(crate) struct Scaler {
-    to_planes: Option<Conversion>,
-    to_pixels: Option<Conversion>,
+    conversion: Option<Conversion>,
 }
 
 /// A converter and what it converts.
@@ -118,7 +147,7 @@ impl Scaler {
             .build()
             .map_err(failed)?;
         let full_range = colours.range() == gst_video::VideoColorRange::Range0_255;
-        let planes = |data| Planes { width, height, data, full_range, matrix: colours.matrix(), info: to.clone() };
+        let planes = |data| Planes { width, height, data, full_range, matrix: colours.matrix() };
         let whole = Rect { x: 0, y: 0, width: from.width(), height: from.height() };
         let as_is = from.format() == gst_video::VideoFormat::I420
             && part == whole
@@ -127,25 +156,9 @@ impl Scaler {
             return Ok(planes(tight(&frame)?));
         }
         let mut target = gst_video::VideoFrame::from_buffer_writable(room(&to)?, &to).map_err(|_| unwritable())?;
-        let conversion = Conversion::of(&mut self.to_planes, from, &to, part)?;
+        let conversion = Conversion::of(&mut self.conversion, from, &to, part)?;
         conversion.converter.frame_ref(&frame, &mut target.as_mut_video_frame_ref());
         Ok(planes(tight(&target.as_video_frame_ref())?))
-    }
-
-    /// Planes as bytes R, G, B without padding.
-    pub(crate) fn pixels(&mut self, planes: &Planes) -> Result<Vec<u8>, Failure> {
-        let from = &planes.info;
-        let mut source = gst_video::VideoFrame::from_buffer_writable(room(from)?, from).map_err(|_| unwritable())?;
-        spread(&planes.data, &mut source)?;
-        let to = gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, planes.width, planes.height)
-            .fps(from.fps())
-            .build()
-            .map_err(failed)?;
-        let mut target = gst_video::VideoFrame::from_buffer_writable(room(&to)?, &to).map_err(|_| unwritable())?;
-        let whole = Rect { x: 0, y: 0, width: planes.width, height: planes.height };
-        let conversion = Conversion::of(&mut self.to_pixels, from, &to, whole)?;
-        conversion.converter.frame_ref(&source.as_video_frame_ref(), &mut target.as_mut_video_frame_ref());
-        tight(&target.as_video_frame_ref())
     }
 }
 
@@ -181,19 +194,14 @@ fn room(info: &gst_video::VideoInfo) -> Result<gst::Buffer, Failure> {
     gst::Buffer::with_size(info.size()).map_err(failed)
 }
 
-/// Bytes of a row, and rows, of each plane of I420 or RGB.
-fn rows(info: &gst_video::VideoInfo) -> Vec<(usize, usize)> {
+/// Bytes of a row, and rows, of each plane of I420.
+fn rows(info: &gst_video::VideoInfo) -> [(usize, usize); 3] {
     let (width, height) = (info.width() as usize, info.height() as usize);
-    match info.n_planes() {
-        1 => vec![(width * 3, height)],
-        _ => {
-            let chroma = (width.div_ceil(2), height.div_ceil(2));
-            vec![(width, height), chroma, chroma]
-        }
-    }
+    let chroma = (width.div_ceil(2), height.div_ceil(2));
+    [(width, height), chroma, chroma]
 }
 
-/// The planes of an I420 or RGB frame one after another, rows without padding.
+/// The planes of an I420 frame one after another, rows without padding.
 fn tight(frame: &gst_video::VideoFrameRef<&gst::BufferRef>) -> Result<Vec<u8>, Failure> {
     let layout = rows(frame.info());
     let mut out = Vec::with_capacity(layout.iter().map(|(row, count)| row * count).sum());
@@ -206,19 +214,4 @@ fn tight(frame: &gst_video::VideoFrameRef<&gst::BufferRef>) -> Result<Vec<u8>, F
         }
     }
     Ok(out)
-}
-
-/// The inverse of [`tight`].
-fn spread(data: &[u8], frame: &mut gst_video::VideoFrame<gst_video::video_frame::Writable>) -> Result<(), Failure> {
-    let mut rest = data;
-    for (plane, (row, count)) in rows(frame.info()).into_iter().enumerate() {
-        let stride = usize::try_from(frame.plane_stride()[plane]).unwrap_or(0);
-        let target = frame.plane_data_mut(plane as u32).map_err(failed)?;
-        for line in target.chunks_mut(stride.max(1)).take(count) {
-            let (head, after) = rest.split_at_checked(row).ok_or_else(unwritable)?;
-            line.get_mut(..row).ok_or_else(unwritable)?.copy_from_slice(head);
-            rest = after;
-        }
-    }
-    Ok(())
 }

@@ -23,8 +23,8 @@ const CONTEXT_BYTES_MAX: u64 = 1 << 30;
 const PICTURES_HELD: u64 = 17;
 /// Memory beyond which a process is replaced after its task: it leaks, or was given giants.
 const RESIDENT_MAX: u64 = 3 << 29;
-/// Shared memory that is kept between tasks.
-const SHARED_KEPT: u64 = 16 << 20;
+/// Shared memory that is kept between tasks: pages that are there need not be made.
+const SHARED_KEPT: u64 = 64 << 20;
 /// Most bytes of coded pictures in a task.
 pub(super) const INPUT_MAX: u64 = 256 << 20;
 /// Time to start, with every plug-in looked at for the first time.
@@ -272,8 +272,7 @@ impl Process {
                         return Err(Broken::Died("it answered with what nobody asked for"));
                     };
                     left -= 1;
-                    let mut bytes = vec![0; picture.len as usize];
-                    self.memory.read_exact_at(&mut bytes, picture.at)?;
+                    let bytes = self.read(picture.at, picture.len as usize)?;
                     let (width, height, corrupt) = (picture.width, picture.height, picture.corrupt);
                     taker.take(Picture { index, width, height, corrupt, bytes: Bytes::from(bytes) });
                 }
@@ -284,6 +283,21 @@ impl Process {
                 Reply::Done { .. } | Reply::Ready(_) => return Err(Broken::Died("it does not keep to the messages")),
             }
         }
+    }
+
+    /// Bytes of the shared memory.
+    fn read(&self, at: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            let at = at + bytes.len() as u64;
+            // Into room that was never written: megabytes of zeros are not made to be written over.
+            let count = rustix::io::pread(&self.memory, rustix::buffer::spare_capacity(&mut bytes), at)?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        bytes.truncate(len);
+        Ok(bytes)
     }
 
     fn send(&mut self, request: &Request) -> io::Result<()> {

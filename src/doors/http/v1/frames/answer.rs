@@ -5,7 +5,8 @@ use std::fmt::Write;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use futures_util::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use media::ClockSource;
 use media::decoding::Format;
@@ -96,18 +97,19 @@ pub(super) fn several(first: Result<Frame, FramesError>, frames: Stream, format:
             Some(first) => Some(first),
             None => frames.next().await,
         };
-        let (bytes, ended) = match item {
-            Some(Ok(frame)) => (Ok(form.picture(frame)), false),
-            Some(Err(error @ FramesError::NoMedia { asked: Some(_), .. })) => (Ok(form.missing(error)), false),
+        let (pieces, ended) = match item {
+            Some(Ok(frame)) => (form.picture(frame).into_iter().map(Ok).collect(), false),
+            Some(Err(error @ FramesError::NoMedia { asked: Some(_), .. })) => (vec![Ok(form.missing(error))], false),
             // The status is long gone; a body that is cut off is not taken for a whole one.
             Some(Err(error)) => {
                 tracing::info!(%error, "pictures of a request broke off");
-                (Err(std::io::Error::other(error.to_string())), true)
+                (vec![Err(std::io::Error::other(error.to_string()))], true)
             }
-            None => (Ok(form.end()), true),
+            None => (vec![Ok(form.end())], true),
         };
-        Some((bytes, (None, frames, form, ended)))
+        Some((futures_util::stream::iter(pieces), (None, frames, form, ended)))
     });
+    let parts = parts.flatten();
     let mut response = Body::from_stream(parts).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -130,15 +132,12 @@ impl Form {
         }
     }
 
-    fn picture(&self, frame: Frame) -> Bytes {
+    /// A picture in pieces: its own bytes, which may be megabytes, are not copied.
+    fn picture(&self, frame: Frame) -> Vec<Bytes> {
         match self {
             Form::Parts(format) => {
                 let head = part_head(content_type(*format), frame.bytes.len(), &facts(&frame));
-                let mut out = BytesMut::with_capacity(head.len() + frame.bytes.len() + 2);
-                out.extend_from_slice(head.as_bytes());
-                out.extend_from_slice(&frame.bytes);
-                out.extend_from_slice(b"\r\n");
-                out.freeze()
+                vec![head.into(), frame.bytes, Bytes::from_static(b"\r\n")]
             }
             Form::Lines(format) => {
                 let mut line = serde_json::Map::new();
@@ -157,7 +156,7 @@ impl Form {
                 line.insert("content_type".into(), json!(content_type(*format)));
                 let data = base64::engine::general_purpose::STANDARD.encode(&frame.bytes);
                 line.insert("data".into(), json!(data));
-                end_line(&serde_json::Value::Object(line))
+                vec![end_line(&serde_json::Value::Object(line))]
             }
         }
     }
