@@ -83,6 +83,9 @@ impl Server {
             .arg("--data-dir")
             .arg(data)
             .args(["--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--rtsp", "127.0.0.1:0"])
+            // How full the disk of the machine is must not decide what a test finds.
+            .env("KINORA_STORAGE_SOFT_FREE_PERMILLE", "2")
+            .env("KINORA_STORAGE_HARD_FREE_PERMILLE", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
