@@ -24,6 +24,7 @@ use crate::catalog::{Catalog, CatalogError, Retention, Stream, StreamSettings};
 use crate::config::load::{ConfigError, Sources, load};
 use crate::config::units::Listen;
 use crate::config::{Config, StreamEntry};
+use crate::doors::http::audience::Audience;
 use crate::doors::http::listener::{Crowd, Listener, bind};
 use crate::doors::http::tls::{Certificate, CertificateError, write_private};
 use crate::doors::http::v1::server::{Listeners, Reloaded};
@@ -158,6 +159,7 @@ impl Running {
             playlists: Playlists::new(hub.clone(), clock.clone()),
             frames: frames(&hub, &config),
             events: Events::new(clock.clone()),
+            audience: Audience::default(),
             crowd: Arc::new(Crowd::default()),
             certificate: certificate.clone(),
             status: RunStatus { started: clock.now(), listeners: listeners.clone() },

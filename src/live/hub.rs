@@ -1,6 +1,6 @@
 //! The hub: every stream that is live, and the way to every stream's past.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -155,6 +155,11 @@ impl Hub {
             });
         }
         edge
+    }
+
+    /// The streams that somebody publishes now.
+    pub(crate) fn live_streams(&self) -> HashSet<StreamId> {
+        self.streams().values().filter(|state| state.edge.borrow().live).map(|state| state.id).collect()
     }
 
     /// Ends the stream's publisher and readers and deletes its media. The catalog row is the caller's.

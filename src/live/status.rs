@@ -42,6 +42,8 @@ pub(crate) struct PublisherStatus {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Totals {
     pub publishers: u64,
+    /// Bits a second that they send, over the newest seconds of each.
+    pub bitrate: u64,
     /// Fragments closed and not on disk yet, ...
     pub unpersisted: u64,
     /// ... and their bytes.
@@ -79,7 +81,10 @@ impl Hub {
         let mut totals = Totals::default();
         for state in self.states() {
             let shared = state.shared();
-            totals.publishers += u64::from(shared.publisher.is_some());
+            if shared.publisher.is_some() {
+                totals.publishers += 1;
+                totals.bitrate = totals.bitrate.saturating_add(bitrate(&shared));
+            }
             totals.unpersisted += shared.tail.waiting();
             totals.unpersisted_bytes += shared.tail.waiting_bytes();
         }

@@ -98,6 +98,32 @@ fn two_sessions_are_two_spans_and_a_gap_and_pages_stay_right_while_fragments_com
 }
 
 #[test]
+fn viewers_the_forecast_and_recent_events_are_told_to_who_asks_later() {
+    let server = Server::start();
+    assert_eq!(server.call("POST", "/v1/streams", Some(json!({"name": "gate"}))).status, 201);
+    let mut camera = publish(&server, &server.publish_secret(), "gate");
+    wait_for("a fragment", Duration::from_secs(20), || (!server.fragments("gate").is_empty()).then_some(()));
+    assert_eq!(server.json("/v1/streams/gate")["viewers"], 0, "who only looks at lists is no viewer");
+    for token in [server.play_token(), server.play_token()] {
+        for _ in 0..2 {
+            assert_eq!(server.request("GET", "/hls/gate/index.m3u8", Some(&token), None).status, 200);
+        }
+    }
+    assert_eq!(server.json("/v1/streams/gate")["viewers"], 2);
+    let space = server.json("/v1/server")["space"].clone();
+    assert!(space["write_rate"].as_u64() > Some(10_000) && space["seconds_left"].is_u64(), "{space}");
+    assert!(camera.wait().expect("the session").success());
+    server.wait_idle("gate");
+    let events = wait_for("the events", Duration::from_secs(5), || {
+        let events = server.json("/v1/events/recent")["events"].as_array().cloned().expect("a list");
+        (events.first()?["type"] == "publisher_left").then_some(events)
+    });
+    assert_eq!((&events[1]["type"], &events[1]["stream"]), (&json!("publisher_came"), &json!("gate")));
+    let space = server.json("/v1/server")["space"].clone();
+    assert_eq!((&space["write_rate"], &space["seconds_left"]), (&json!(0), &Value::Null));
+}
+
+#[test]
 fn no_secret_gets_into_the_log_or_the_metrics() {
     let server = Server::start_with("[log]\nfilter = 'debug'\n[metrics]\nper_stream = false\n");
     let secret = server.publish_secret();

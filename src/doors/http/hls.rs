@@ -12,6 +12,7 @@
 
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -173,6 +174,8 @@ struct Request<'a> {
 
 impl<'a> Request<'a> {
     fn new(app: &App, caller: &'a Caller) -> Result<Request<'a>, ApiError> {
+        let stream = app.stream(caller.stream()?)?;
+        app.audience.note(stream.id, &caller.principal.id, caller.origin.peer.ip(), Instant::now());
         let config = app.config();
         let settings = Settings {
             window: config.hls.live_window.0,
@@ -180,7 +183,7 @@ impl<'a> Request<'a> {
             ..Settings::default()
         };
         Ok(Request {
-            stream: app.stream(caller.stream()?)?,
+            stream,
             allowed: app.access.media_range(&caller.principal),
             token: caller.query_token.as_deref(),
             settings,

@@ -18,6 +18,7 @@ use crate::frames::Frames;
 use crate::live::Hub;
 use crate::playback::hls::Playlists;
 
+pub(crate) mod audience;
 mod byte_range;
 pub(crate) mod console;
 pub(crate) mod error;
@@ -38,6 +39,7 @@ pub(crate) mod tls;
 pub(crate) mod v1;
 pub(crate) mod watch;
 
+use audience::Audience;
 use error::{ApiError, Code};
 use listener::Crowd;
 use route::Route;
@@ -55,6 +57,7 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) events: Events,
+    pub(crate) audience: Audience,
     pub(crate) crowd: Arc<Crowd>,
     pub(crate) certificate: Option<Arc<Certificate>>,
     pub(crate) status: RunStatus,

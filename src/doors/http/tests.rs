@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tower::ServiceExt;
 
+use super::audience::Audience;
 use super::listener::Crowd;
 use super::request::Connection;
 use super::route::{Needs, On};
@@ -66,6 +67,7 @@ impl Door {
             hub,
             store,
             events: Events::new(shared.clone()),
+            audience: Audience::default(),
             clock: shared,
             crowd: Arc::new(Crowd::default()),
             certificate: None,

@@ -1,14 +1,14 @@
 //! Watches streams and the volume, and tells those who listen.
 //!
 //! The rooms below know nothing of listeners: the watch looks at the edges that live readers wake on, several times
-//! a second, and only while somebody listens.
+//! a second. While nobody listens it looks only at who publishes: the newest events are kept for those who ask later.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use media::{ServerTime, StreamName};
+use media::{ServerTime, StreamId, StreamName};
 use serde_json::{Value, json};
 use store::Clock;
 use tokio::sync::broadcast;
@@ -25,6 +25,8 @@ use crate::live::Edge;
 /// After this event nothing comes.
 pub(crate) const STOPPING: &str = "server_stopping";
 
+const FRAGMENT: &str = "fragment_persisted";
+
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
@@ -38,8 +40,8 @@ pub(crate) struct Event {
 }
 
 impl Event {
-    /// The event's JSON.
-    pub(crate) fn json(&self) -> String {
+    /// The event as JSON.
+    pub(crate) fn value(&self) -> Value {
         let mut out = json!({"id": self.id, "type": self.kind, "at": format_server(self.at)});
         if let Some(stream) = &self.stream {
             out["stream"] = json!(stream.as_str());
@@ -47,7 +49,7 @@ impl Event {
         if let (Value::Object(more), Some(out)) = (&self.more, out.as_object_mut()) {
             out.extend(more.clone());
         }
-        out.to_string()
+        out
     }
 }
 
@@ -56,14 +58,19 @@ pub(crate) struct Events {
     sender: broadcast::Sender<Event>,
     clock: Arc<dyn Clock>,
     next_id: AtomicU64,
+    /// The newest, oldest first; without fragments, which would push everything else out.
+    recent: Mutex<VecDeque<Event>>,
 }
 
 /// Events kept for a slow listener.
 const BACKLOG: usize = 1024;
 
+/// Events kept for those who ask later.
+const RECENT: usize = 200;
+
 impl Events {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Events {
-        Events { sender: broadcast::channel(BACKLOG).0, clock, next_id: AtomicU64::new(1) }
+        Events { sender: broadcast::channel(BACKLOG).0, clock, next_id: AtomicU64::new(1), recent: Mutex::default() }
     }
 
     /// Hears events from now on; none when `most` listen already.
@@ -77,8 +84,26 @@ impl Events {
 
     fn tell(&self, kind: &'static str, stream: Option<&StreamName>, more: Value) {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let event = Event { kind, stream: stream.cloned(), at: self.clock.now(), id, more };
+        if kind != FRAGMENT {
+            let mut recent = self.kept();
+            if recent.len() == RECENT {
+                recent.pop_front();
+            }
+            recent.push_back(event.clone());
+        }
         // Nobody listening is no failure.
-        let _ = self.sender.send(Event { kind, stream: stream.cloned(), at: self.clock.now(), id, more });
+        let _ = self.sender.send(event);
+    }
+
+    /// What happened lately, the newest first; at most the last 200, none of them a fragment.
+    pub(crate) fn recent(&self) -> Vec<Value> {
+        self.kept().iter().rev().map(Event::value).collect()
+    }
+
+    fn kept(&self) -> MutexGuard<'_, VecDeque<Event>> {
+        // Whole events only, whatever panicked beside them.
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The last event there is.
@@ -115,6 +140,7 @@ pub(crate) async fn watch_streams(app: Arc<App>, stop: CancellationToken) {
     let mut surveyed = Instant::now();
     let mut space = SpaceState::Ok;
     let mut seen: Option<HashMap<StreamName, Seen>> = None;
+    let mut live = HashSet::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -124,7 +150,13 @@ pub(crate) async fn watch_streams(app: Arc<App>, stop: CancellationToken) {
         if survey {
             surveyed = Instant::now();
             space = look_at_space(&app, space);
+            app.audience.forget_gone(std::time::Instant::now());
         }
+        let now_live = app.hub.live_streams();
+        if seen.is_none() {
+            look_at_publishers(&app, &live, &now_live);
+        }
+        live = now_live;
         if !app.events.heard() {
             seen = None;
             continue;
@@ -159,10 +191,24 @@ impl Seen {
         }
         if now.persisted > before.persisted && !old_news {
             let position = json!({"epoch": now.persisted.epoch.0, "sequence": now.persisted.sequence.0});
-            events.tell("fragment_persisted", Some(name), position);
+            events.tell(FRAGMENT, Some(name), position);
         }
         if before.live && !now.live {
             events.tell("publisher_left", Some(name), Value::Null);
+        }
+    }
+}
+
+/// Tells who came and who left, while nobody looks closer.
+fn look_at_publishers(app: &App, before: &HashSet<StreamId>, now: &HashSet<StreamId>) {
+    let came = now.difference(before).map(|id| (id, "publisher_came"));
+    let left = before.difference(now).map(|id| (id, "publisher_left"));
+    for (id, kind) in left.chain(came) {
+        match app.catalog.stream_by_id(*id) {
+            Ok(Some(stream)) => app.events.tell(kind, Some(&stream.name), Value::Null),
+            // Deleted meanwhile, which was told.
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "failed to look up a stream for events"),
         }
     }
 }
@@ -234,7 +280,7 @@ mod tests {
         while let Ok(event) = listening.next().await {
             kinds.push(event.kind);
             if event.kind == "fragment_persisted" {
-                let value: Value = serde_json::from_str(&event.json()).expect("JSON");
+                let value: Value = event.value();
                 assert_eq!((&value["stream"], &value["sequence"]), (&json!("gate"), &json!(7)));
                 assert_eq!(value["at"], "1970-01-01T00:00:01.000000Z");
             }
@@ -277,5 +323,20 @@ mod tests {
         let missed = slow.next().await.expect_err("missed");
         assert_eq!(missed, broadcast::error::RecvError::Lagged(5));
         assert_eq!(slow.next().await.expect("the oldest kept").id, 6);
+        let recent = events.recent();
+        assert_eq!((recent.len(), &recent[0]["id"]), (RECENT, &json!(BACKLOG + 5)));
+    }
+
+    #[tokio::test]
+    async fn the_newest_events_are_kept_but_for_fragments() {
+        let events = events();
+        let name = StreamName::new("gate").expect("a name");
+        events.tell("publisher_came", Some(&name), Value::Null);
+        for _ in 0..RECENT {
+            events.tell(FRAGMENT, Some(&name), Value::Null);
+        }
+        events.tell("publisher_left", Some(&name), Value::Null);
+        let kinds: Vec<Value> = events.recent().iter().map(|event| event["type"].clone()).collect();
+        assert_eq!(kinds, ["publisher_left", "publisher_came"]);
     }
 }

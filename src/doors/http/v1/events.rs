@@ -1,17 +1,21 @@
-//! What happens, as it happens, as server-sent events.
+//! What happens: as it happens, as server-sent events, and what happened lately.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json as Answer;
 use axum::extract::State;
 use axum::response::sse::{Event as Line, KeepAlive, Sse};
 use futures_util::Stream as Lines;
 use futures_util::stream::unfold;
 use http::{Method, StatusCode};
 use media::StreamName;
+use serde::Serialize;
+use serde_json::Value;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout_at};
+use utoipa::ToSchema;
 
 use crate::auth::Action;
 use crate::doors::http::App;
@@ -31,6 +35,14 @@ pub(super) fn routes() -> Vec<Route> {
         .gives_other(StatusCode::OK, "text/event-stream"),
         Route::new(
             Method::GET,
+            "/v1/events/recent",
+            Needs::Action(Action::ReadServer, On::Server),
+            "The newest events since the start, newest first; fragments are left out.",
+            recent,
+        )
+        .gives::<RecentEvents>(StatusCode::OK),
+        Route::new(
+            Method::GET,
             "/v1/streams/{stream}/events",
             Needs::Action(Action::ReadStream, On::PathStream),
             "Events of one stream, from now on.",
@@ -38,6 +50,18 @@ pub(super) fn routes() -> Vec<Route> {
         )
         .gives_other(StatusCode::OK, "text/event-stream"),
     ]
+}
+
+/// What happened lately.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RecentEvents {
+    /// At most 200, each as `/v1/events` tells it: `id`, `type`, `at`, `stream`, and what the type brings along.
+    #[schema(value_type = Vec<Object>)]
+    events: Vec<Value>,
+}
+
+async fn recent(State(app): State<Arc<App>>) -> Answer<RecentEvents> {
+    Answer(RecentEvents { events: app.events.recent() })
 }
 
 /// How soon a revoked credential stops hearing.
@@ -109,5 +133,5 @@ impl Ear {
 }
 
 fn line(event: &Event) -> Line {
-    Line::default().event(event.kind).data(event.json())
+    Line::default().event(event.kind).data(event.value().to_string())
 }

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::blocking;
 use crate::auth::Action;
+use crate::config::tree::Storage;
 use crate::doors::http::App;
 use crate::doors::http::error::{ApiError, Code};
 use crate::doors::http::route::{Needs, On, Route};
@@ -83,6 +84,28 @@ pub(crate) struct SpaceInfo {
     total_bytes: u64,
     /// `ok`; `low`: the oldest media is dropped; `full`: nothing is recorded.
     state: SpaceState,
+    /// Free bytes under which the oldest media is dropped: `storage.soft_free_permille`.
+    low_bytes: u64,
+    /// Bytes a second that publishers send now.
+    write_rate: u64,
+    /// Until the volume is `low`, when nothing is deleted before and the rate stays; absent when nothing is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds_left: Option<u64>,
+}
+
+impl SpaceInfo {
+    fn of(free: u64, total: u64, storage: &Storage, write_rate: u64) -> SpaceInfo {
+        let low = u128::from(total) * u128::from(storage.soft_free_permille) / 1000;
+        let low_bytes = u64::try_from(low).unwrap_or(u64::MAX);
+        SpaceInfo {
+            free_bytes: free,
+            total_bytes: total,
+            state: SpaceState::of(free, total, storage.soft_free_permille, storage.hard_free_permille),
+            low_bytes,
+            write_rate,
+            seconds_left: free.saturating_sub(low_bytes).checked_div(write_rate),
+        }
+    }
 }
 
 /// How full the volume is, by the watermarks of `[storage]`.
@@ -124,9 +147,7 @@ async fn show(State(app): State<Arc<App>>) -> Result<Answer<ServerInfo>, ApiErro
     let config = app.config();
     let store = app.store.clone();
     let (free_bytes, total_bytes) = blocking(move || store.space()).await?;
-    let storage = &config.storage;
     let totals = app.hub.totals();
-    let state = SpaceState::of(free_bytes, total_bytes, storage.soft_free_permille, storage.hard_free_permille);
     let uptime_us = app.clock.now().micros_since(app.status.started).max(0);
     Ok(Answer(ServerInfo {
         version: env!("CARGO_PKG_VERSION"),
@@ -134,7 +155,7 @@ async fn show(State(app): State<Arc<App>>) -> Result<Answer<ServerInfo>, ApiErro
         uptime_seconds: u64::try_from(uptime_us).unwrap_or(0) / 1_000_000,
         data_dir: config.server.data_dir.display().to_string(),
         epoch: app.store.epoch().0,
-        space: SpaceInfo { free_bytes, total_bytes, state },
+        space: SpaceInfo::of(free_bytes, total_bytes, &config.storage, totals.bitrate / 8),
         listeners: app.status.listeners.clone(),
         publishers: totals.publishers,
         unpersisted_fragments: totals.unpersisted,
@@ -168,5 +189,19 @@ mod tests {
         assert_eq!(SpaceState::of(49, 1000, 150, 50), SpaceState::Full);
         assert_eq!(SpaceState::of(0, 0, 150, 50), SpaceState::Ok, "a volume that says nothing");
         assert_eq!(SpaceState::of(u64::MAX, u64::MAX, 150, 50), SpaceState::Ok);
+    }
+
+    #[test]
+    fn the_forecast_reaches_to_where_the_oldest_media_goes() {
+        let storage = Storage { soft_free_permille: 150, ..Storage::default() };
+        let forecast = |free, rate| {
+            let space = SpaceInfo::of(free, 1_000, &storage, rate);
+            (space.low_bytes, space.seconds_left)
+        };
+        assert_eq!(forecast(650, 5), (150, Some(100)));
+        assert_eq!(forecast(150, 5), (150, Some(0)));
+        assert_eq!(forecast(100, 5), (150, Some(0)), "already dropping");
+        assert_eq!(forecast(650, 0), (150, None), "nothing is written");
+        assert!(SpaceInfo::of(u64::MAX, u64::MAX, &storage, 1).seconds_left > Some(1 << 62), "no size is too large");
     }
 }

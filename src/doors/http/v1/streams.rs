@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Json as Answer;
 use axum::extract::State;
@@ -163,6 +163,8 @@ pub(crate) struct StreamInfo {
     /// Media before this was dropped by retention.
     retained_from: Option<String>,
     publisher: Option<PublisherInfo>,
+    /// Credentials and addresses that fetched playlists or segments within the last 30 s.
+    viewers: u64,
     /// What a viewer should know, such as tracks that HLS leaves out.
     notes: Vec<String>,
     /// Address of the live playlist, by `server.public_url` or as the caller reached us.
@@ -252,7 +254,7 @@ fn notes(tracks: &[Track]) -> Vec<String> {
 }
 
 impl StreamInfo {
-    pub(super) fn of(stream: &Stream, status: &Status, caller: &Caller) -> StreamInfo {
+    pub(super) fn of(app: &App, stream: &Stream, status: &Status, caller: &Caller) -> StreamInfo {
         let Stream { id, name, created, settings, retained_from, dropped: _ } = stream;
         let tracks = status.tracks.as_ref().map(|(_, set)| set.tracks()).unwrap_or_default();
         let publisher = status.publisher.as_ref().map(|publisher| PublisherInfo {
@@ -283,6 +285,7 @@ impl StreamInfo {
             bytes: status.bytes,
             retained_from: retained_from.map(format_server),
             publisher,
+            viewers: app.audience.count(*id, Instant::now()),
             notes: notes(tracks),
             hls: format!("{}/hls/{name}/index.m3u8", caller.base_url()),
         }
@@ -327,7 +330,7 @@ async fn create(
     let made = app.clone();
     let stream = blocking(move || made.create_stream(&name, settings, most)).await?;
     let status = app.hub.status(stream.id).await?;
-    Ok((StatusCode::CREATED, Answer(StreamInfo::of(&stream, &status, &caller))))
+    Ok((StatusCode::CREATED, Answer(StreamInfo::of(&app, &stream, &status, &caller))))
 }
 
 impl App {
@@ -388,7 +391,7 @@ async fn list(
     let mut streams = Vec::with_capacity(found.len());
     for stream in &found {
         let status = app.hub.status(stream.id).await?;
-        streams.push(StreamInfo::of(stream, &status, &caller));
+        streams.push(StreamInfo::of(&app, stream, &status, &caller));
     }
     Ok(Answer(StreamPage { streams, cursor: after.filter(|_| more) }))
 }
@@ -405,7 +408,7 @@ pub(super) fn page_limit(asked: Option<usize>, usual: usize, most: usize) -> Res
 async fn show(State(app): State<Arc<App>>, caller: Caller) -> Result<Answer<StreamInfo>, ApiError> {
     let stream = app.stream(caller.stream()?)?;
     let status = app.hub.status(stream.id).await?;
-    Ok(Answer(StreamInfo::of(&stream, &status, &caller)))
+    Ok(Answer(StreamInfo::of(&app, &stream, &status, &caller)))
 }
 
 async fn update(
@@ -433,7 +436,7 @@ async fn update(
     let catalog = app.catalog.clone();
     let stream = blocking(move || catalog.update_stream(stream.id, settings)).await?;
     let status = app.hub.status(stream.id).await?;
-    Ok(Answer(StreamInfo::of(&stream, &status, &caller)))
+    Ok(Answer(StreamInfo::of(&app, &stream, &status, &caller)))
 }
 
 async fn delete(State(app): State<Arc<App>>, caller: Caller) -> Result<StatusCode, ApiError> {
