@@ -68,7 +68,11 @@ export class Server {
 
   /** Pushes a clip as a stream, over and over; gives a function that stops it. */
   push(name, file, ...options) {
-    const url = `rtsp://camera:${this.secret}@${this.rtsp}/${name}`;
+    return this.pushTo(`rtsp://camera:${this.secret}@${this.rtsp}/${name}`, file, ...options);
+  }
+
+  /** The same to a whole address. */
+  pushTo(url, file, ...options) {
     const camera = spawn(kinora, ["publish", clip(file), url, ...options], { stdio: "ignore" });
     this.cameras.push(camera);
     const gone = new Promise((done) => camera.once("exit", done));
@@ -101,15 +105,20 @@ export async function browser() {
   return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: flags });
 }
 
-/** In the page: the frame number that `scripts/clips` drew into the picture, or null when there is none. */
-export function frameNumber(video) {
+/**
+ * In the page: the frame number that `scripts/clips` drew into the picture of a video, a canvas or an image, or null when
+ * there is none. A picture that was scaled is measured by `across`, the width of the clip.
+ */
+export function frameNumber(picture, across) {
   const canvas = document.createElement("canvas");
-  canvas.width = video.videoWidth;
-  canvas.height = 16;
+  canvas.width = picture.videoWidth ?? picture.naturalWidth ?? picture.width;
   if (canvas.width === 0) return null;
+  const unit = (16 * canvas.width) / (across ?? canvas.width);
+  canvas.height = Math.ceil(unit);
   const context = canvas.getContext("2d");
-  context.drawImage(video, 0, 0);
-  const white = (square) => context.getImageData(square * 16 + 8, 8, 1, 1).data[1] > 127;
+  context.drawImage(picture, 0, 0);
+  const middle = (square) => Math.floor((square + 0.5) * unit);
+  const white = (square) => context.getImageData(middle(square), middle(0), 1, 1).data[1] > 127;
   if (!white(0) || white(17)) return null;
   let number = 0;
   for (let bit = 1; bit <= 16; bit += 1) number = number * 2 + (white(bit) ? 1 : 0);

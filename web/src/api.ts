@@ -1,4 +1,5 @@
-// The native API, as far as the console uses it. Times are RFC 3339 texts with microseconds.
+// The native API, as far as the console uses it. Times in answers are RFC 3339 texts with microseconds; times that the
+// console gives are milliseconds since the epoch.
 
 import { token } from "./session";
 
@@ -19,8 +20,16 @@ export interface Publisher {
   lost: number;
 }
 
-export interface Stream {
+export interface Settings {
+  retention: { max_age: string | null; max_bytes: number | null };
+  on_second_publisher: "same_credential" | "refuse" | "takeover";
+  producer_clock: "auto" | "trust" | "arrival";
+  tags: Record<string, string>;
+}
+
+export interface Stream extends Settings {
   name: string;
+  created: string;
   state: "live" | "idle";
   bitrate: number;
   bytes: number;
@@ -28,6 +37,7 @@ export interface Stream {
   last_time: string | null;
   tracks: Track[];
   publisher: Publisher | null;
+  viewers: number;
   notes: string[];
 }
 
@@ -48,7 +58,57 @@ export interface Timeline {
 }
 
 export interface Server {
-  listeners: { rtsp: string | null };
+  version: string;
+  started: string;
+  uptime_seconds: number;
+  data_dir: string;
+  space: {
+    free_bytes: number;
+    total_bytes: number;
+    state: "ok" | "low" | "full";
+    low_bytes: number;
+    write_rate: number;
+    seconds_left?: number;
+  };
+  listeners: { http?: string; https?: string; rtsp?: string; rtsps?: string };
+  publishers: number;
+  connections: number;
+  unpersisted_fragments: number;
+  unpersisted_bytes: number;
+  certificate?: string;
+}
+
+export interface Credential {
+  id: string;
+  kind: "token" | "publish_secret" | "access_key";
+  label: string;
+  streams: string;
+  actions: string[];
+  playback: boolean;
+  from?: string;
+  to?: string;
+  created: string;
+  expires: string | null;
+  revoked: string | null;
+  last_used: string | null;
+}
+
+export interface Happening {
+  id: number;
+  type: string;
+  at: string;
+  stream?: string;
+  state?: string;
+}
+
+export interface NewToken {
+  label: string;
+  streams: string;
+  actions?: string[];
+  playback?: boolean;
+  from?: number;
+  to?: number;
+  expires_in?: string;
 }
 
 /** What the server said when it refused, or `status` 0 when it did not answer. */
@@ -62,20 +122,29 @@ export class Refused extends Error {
   }
 }
 
-async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
+export const isAbort = (error: unknown): boolean => error instanceof DOMException && error.name === "AbortError";
+
+/** Sends a request with the session's token. Throws `Refused`, or the abort. */
+export async function send(method: string, path: string, signal?: AbortSignal, body?: unknown, accept?: string): Promise<Response> {
+  const headers: Record<string, string> = { authorization: `Bearer ${token() ?? ""}` };
+  if (body !== undefined) headers["content-type"] = "application/json";
+  if (accept !== undefined) headers["accept"] = accept;
   let answer: Response;
   try {
-    answer = await fetch(path, { headers: { authorization: `Bearer ${token() ?? ""}` }, signal: signal ?? null });
+    answer = await fetch(path, { method, headers, signal: signal ?? null, body: body === undefined ? null : JSON.stringify(body) });
   } catch (error) {
-    if (error instanceof DOMException && error.name === "AbortError") throw error;
+    if (isAbort(error)) throw error;
     throw new Refused(0, "network", String(error));
   }
   if (!answer.ok) {
-    const body = (await answer.json().catch(() => null)) as { error?: { code?: string; message?: string } } | null;
-    throw new Refused(answer.status, body?.error?.code ?? "unknown", body?.error?.message ?? answer.statusText);
+    const text = (await answer.json().catch(() => null)) as { error?: { code?: string; message?: string } } | null;
+    throw new Refused(answer.status, text?.error?.code ?? "unknown", text?.error?.message ?? answer.statusText);
   }
-  return (await answer.json()) as T;
+  return answer;
 }
+
+const get = async <T>(path: string, signal?: AbortSignal): Promise<T> => (await (await send("GET", path, signal)).json()) as T;
+const post = async <T>(path: string, body: unknown): Promise<T> => (await (await send("POST", path, undefined, body)).json()) as T;
 
 /** More than these make no difference on a bar of a screen's width. */
 const timelinePages = 20;
@@ -88,10 +157,30 @@ export const api = {
     return get<{ streams: Stream[]; cursor?: string }>(`/v1/streams?${query}`, signal);
   },
   stream: (name: string, signal: AbortSignal) => get<Stream>(`/v1/streams/${name}`, signal),
-  server: (signal: AbortSignal) => get<Server>("/v1/server", signal),
-  timeline: async (name: string, from: Date, to: Date, signal: AbortSignal) => {
-    const query = new URLSearchParams({ from: from.toISOString(), to: to.toISOString() });
-    query.set("resolution", `${Math.max(1, Math.round((to.getTime() - from.getTime()) / 1_000_000))}s`);
+  create: (name: string, settings: Settings) => post<Stream>("/v1/streams", { name, ...settings }),
+  change: async (name: string, settings: Settings) =>
+    (await (await send("PATCH", `/v1/streams/${name}`, undefined, settings)).json()) as Stream,
+  remove: async (name: string) => void (await send("DELETE", `/v1/streams/${name}`)),
+
+  server: (signal?: AbortSignal) => get<Server>("/v1/server", signal),
+  events: (signal: AbortSignal) => get<{ events: Happening[] }>("/v1/events/recent", signal),
+
+  tokens: (signal: AbortSignal) => get<{ tokens: Credential[] }>("/v1/tokens", signal),
+  keys: (signal: AbortSignal) => get<{ keys: Credential[] }>("/v1/keys", signal),
+  mintToken: (wanted: NewToken) => post<Credential & { token: string }>("/v1/tokens", wanted),
+  mintSecret: (label: string, streams: string, expires_in?: string) =>
+    post<Credential & { secret: string }>("/v1/keys", {
+      kind: "publish_secret",
+      label,
+      streams,
+      ...(expires_in === undefined ? {} : { expires_in }),
+    }),
+  revoke: async (credential: Credential) =>
+    void (await send("DELETE", `/v1/${credential.kind === "token" ? "tokens" : "keys"}/${credential.id}`)),
+
+  /** What was recorded from `from` to `to`; holes up to `resolution` are none. */
+  timeline: async (name: string, from: number, to: number, resolutionMs: number, signal: AbortSignal) => {
+    const query = new URLSearchParams({ from: rfc(from), to: rfc(to), resolution: `${Math.round(resolutionMs)}ms` });
     const all: Timeline = { spans: [], gaps: [] };
     for (let pages = 0; pages < timelinePages; pages += 1) {
       const page = await get<Timeline>(`/v1/streams/${name}/timeline?${query}`, signal);
@@ -102,6 +191,6 @@ export const api = {
     }
     return all;
   },
-  hlsAddress: (name: string, from?: Date) =>
-    `/hls/${name}/index.m3u8${from === undefined ? "" : `?from=${from.toISOString()}`}`,
 };
+
+export const rfc = (at: number): string => new Date(at).toISOString();

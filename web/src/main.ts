@@ -1,43 +1,48 @@
 // The console: picks the page by the address's fragment and hands it a signal that ends when the page does.
 
-import "./style.css";
-import { el } from "./dom";
+import { head } from "./head";
+import type { Page } from "./pages/page";
+import { serverPage } from "./pages/server";
 import { signInPage } from "./pages/sign-in";
 import { streamPage } from "./pages/stream";
 import { streamsPage } from "./pages/streams";
 import { signOut, takeTokenFromLink, token } from "./session";
-import { words } from "./words";
+import { applyTheme } from "./theme";
 
-const page = document.querySelector<HTMLElement>("#page")!;
-const trail = document.querySelector<HTMLElement>("#trail")!;
+const root = document.querySelector<HTMLElement>("#page")!;
+const bar = document.querySelector<HTMLElement>("#head")!;
 let shown = new AbortController();
 
 function show(): void {
   takeTokenFromLink();
   shown.abort();
   shown = new AbortController();
-  page.replaceChildren();
-  trail.replaceChildren();
-  if (token() === null) {
-    signInPage(page, show);
-    return;
-  }
-  trail.append(
-    el("button", { class: "quiet", click: () => (signOut(), show()) }, words.signOut),
-  );
-  const name = /^#\/stream\/([A-Za-z0-9_.-]+)$/.exec(location.hash)?.[1];
-  const refused = (): void => {
-    signOut();
-    page.replaceChildren();
-    trail.replaceChildren();
-    signInPage(page, show, words.signIn.refused);
+  root.replaceChildren();
+  if (token() === null) return signIn();
+  const page: Page = {
+    root,
+    signal: shown.signal,
+    refused: () => {
+      shown.abort();
+      signOut();
+      signIn(true);
+    },
   };
-  if (name === undefined) streamsPage(page, shown.signal, refused);
-  else {
-    trail.prepend(el("span", { "aria-hidden": "true" }, "/"), el("span", { class: "here" }, name));
-    streamPage(page, name, shown.signal, refused);
-  }
+  const name = /^#\/stream\/([A-Za-z0-9_.-]+)$/.exec(location.hash)?.[1];
+  const place = name !== undefined ? "stream" : location.hash === "#/server" ? "server" : "streams";
+  bar.replaceChildren(...head(place, show));
+  document.title = name === undefined ? "Kinora" : `${name} · Kinora`;
+  if (name !== undefined) streamPage(page, name);
+  else if (place === "server") serverPage(page);
+  else streamsPage(page);
+}
+
+function signIn(refused = false): void {
+  bar.replaceChildren(...head("sign-in", show));
+  root.replaceChildren();
+  signInPage(root, show, refused);
 }
 
 addEventListener("hashchange", show);
+applyTheme();
 show();

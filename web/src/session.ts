@@ -1,5 +1,5 @@
-// The token of this browser: taken from the login link's fragment, which never travels to a server, and kept
-// until the person signs out.
+// The token of this browser tab: taken from the login link's fragment, which never travels to a server, and kept
+// until the person signs out or closes the tab.
 
 const key = "kinora.token";
 
@@ -7,18 +7,18 @@ const key = "kinora.token";
 export function takeTokenFromLink(): void {
   const match = /^#token=([^&]+)/.exec(location.hash);
   if (match?.[1] === undefined) return;
-  localStorage.setItem(key, decodeURIComponent(match[1]));
+  sessionStorage.setItem(key, decodeURIComponent(match[1]));
   history.replaceState(null, "", location.pathname + "#/");
 }
 
 export function token(): string | null {
-  return localStorage.getItem(key);
+  return sessionStorage.getItem(key);
 }
 
 export function setToken(value: string): void {
-  localStorage.setItem(key, value.trim());
+  sessionStorage.setItem(key, value.trim());
 }
 
 export function signOut(): void {
-  localStorage.removeItem(key);
+  sessionStorage.removeItem(key);
 }

@@ -4,7 +4,7 @@ import { el } from "../dom";
 import { setToken } from "../session";
 import { words } from "../words";
 
-export function signInPage(page: HTMLElement, signedIn: () => void, problem?: string): void {
+export function signInPage(root: HTMLElement, signedIn: () => void, refused: boolean): void {
   const field = el("input", { id: "token", type: "password", autocomplete: "off", required: true, spellcheck: "false" });
   const form = el(
     "form",
@@ -16,14 +16,13 @@ export function signInPage(page: HTMLElement, signedIn: () => void, problem?: st
         signedIn();
       },
     },
+    refused ? el("p", { class: "problem", role: "alert" }, words.signIn.refused) : null,
     el("h1", {}, words.signIn.title),
     el("p", {}, words.signIn.how),
-    el("label", { for: "token" }, words.signIn.field),
-    field,
-    el("button", { type: "submit" }, words.signIn.button),
+    el("div", { class: "field" }, el("label", { for: "token" }, words.signIn.field), field),
+    el("button", { type: "submit", class: "main" }, words.signIn.button),
     el("p", { class: "hint" }, words.signIn.where),
   );
-  if (problem !== undefined) form.prepend(el("p", { class: "problem", role: "alert" }, problem));
-  page.append(form);
+  root.append(form);
   field.focus();
 }

@@ -1,150 +1,172 @@
-// One stream: a player, live or from a picked time, and the timeline of what was recorded.
+// One stream: what it shows now or showed then, the timeline, export, addresses, details.
 
 import { api, Refused, type Stream } from "../api";
 import { el } from "../dom";
-import { Player } from "../player";
+import { icon } from "../icons";
+import { Screen } from "../screen";
 import * as show from "../show";
-import { TimelineBar } from "../timeline";
+import { TimelineBar } from "../timeline/bar";
 import { words } from "../words";
+import type { Page } from "./page";
 import { poll } from "./poll";
+import { Controls } from "./stream/controls";
+import { ExportCard } from "./stream/export";
+import { describe } from "./stream/facts";
+import { listenToKeys } from "./stream/keys";
+import { LinksCard } from "./stream/links";
+import { TimelineTools } from "./stream/tools";
+import { format, since } from "./streams/card";
+import { editStream } from "./streams/form";
+import { showPush } from "./streams/push";
 
-const ranges = { minutes: 600_000, hour: 3_600_000, day: 86_400_000, week: 604_800_000 } as const;
-const shortestBar = 60_000;
-type Range = keyof typeof ranges;
+const refreshMs = 3000;
+const followMs = 200;
+/** The span shown at first is at least this, and at most a day. */
+const spanMin = 120_000;
+const spanMax = 86_400_000;
 
-export function streamPage(page: HTMLElement, name: string, signal: AbortSignal, refused: () => void): void {
+export function streamPage(page: Page, name: string): void {
+  const { root, signal } = page;
   const problem = el("p", { class: "problem", role: "status" });
   const stopped = el("p", { class: "problem", role: "status" });
-  const mode = el("p", { class: "mode" });
-  const cover = el("p", { class: "cover" });
+  const hint = el("p", { class: "notice", hidden: true });
+  const state = el("span", { class: "state" });
+  const summary = el("span", { class: "soft" });
   const facts = el("dl", { class: "facts" });
-  const player = new Player((text) => (stopped.textContent = text));
-  let range: Range | undefined;
-  let playing: "nothing" | "live" | "past" = "nothing";
-  let shown: Stream | undefined;
-
-  const start = (what: "live" | "past", text: string, from?: Date): void => {
-    playing = what;
-    mode.textContent = text;
-    mode.classList.toggle("live", what === "live");
-    cover.textContent = stopped.textContent = "";
-    player.video.hidden = false;
-    player.play(name, from);
-  };
-  const playLive = (): void => start("live", words.stream.live);
-  const playFrom = (time: Date): void =>
-    start("past", `${words.stream.recorded(show.time(time))} (${show.zone()})`, time);
-
-  const timeline = new TimelineBar(playFrom);
-  const live = el("button", { type: "button", click: playLive }, words.stream.goLive);
-  const when = el("input", { type: "datetime-local", step: 1, "aria-label": words.stream.at });
-  const choose = el(
-    "select",
-    {
-      "aria-label": words.stream.rangeLabel,
-      change: () => {
-        range = choose.value as Range;
-        void redraw().catch(() => undefined);
-      },
-    },
-    ...Object.entries(words.stream.range).map(([value, text]) => el("option", { value }, text)),
-  );
-  const pick = el(
-    "form",
-    {
-      class: "bar",
-      submit: (event) => {
-        event.preventDefault();
-        if (when.value !== "") playFrom(new Date(when.value));
-      },
-    },
-    live,
-    choose,
-    when,
-    el("button", { type: "submit", class: "quiet" }, words.stream.play),
-  );
-  const screen = el("div", { class: "screen" }, player.video, cover);
-  const content = el("div", { hidden: true }, screen, mode, stopped, timeline.element, pick, facts);
   const back = el("p", { hidden: true }, el("a", { href: "#/" }, words.error.back));
-  player.video.hidden = true;
-  page.append(problem, back, content);
+  let stream: Stream | undefined;
+  let wasPlaying = false;
 
-  const redraw = async (): Promise<void> => {
-    if (shown === undefined) return;
-    range ??= fitting(shown);
-    choose.value = range;
-    // An idle stream's newest media may be long ago.
-    const to = shown.state === "live" || shown.last_time === null ? new Date() : new Date(shown.last_time);
-    // Nothing is to be seen from before a stream's first media.
-    const first = shown.first_time === null ? 0 : Math.min(Date.parse(shown.first_time), to.getTime() - shortestBar);
-    const from = new Date(Math.max(to.getTime() - ranges[range], first));
-    timeline.draw(await api.timeline(name, from, to, signal), from, to);
+  const screen = new Screen(name, signal, () => controls.draw(), (text) => (stopped.textContent = text));
+  const timeline = new TimelineBar(name, signal, {
+    scrub: (at) => {
+      if (screen.mode() !== "still") wasPlaying = screen.isPlaying();
+      screen.stand(at, true);
+      controls.draw();
+    },
+    settle: (at) => {
+      if (wasPlaying && screen.canPlay()) screen.playFrom(at);
+      else screen.stand(at, false);
+    },
+    selected: (range) => exporting.setRange(range),
+  });
+  const goLive = (): void => {
+    if (stream?.state === "live") screen.live();
+    timeline.place(Date.now(), true);
+    timeline.show(Date.now(), timeline.shown().to - timeline.shown().from, 0.9);
+  };
+  /** Shows that time: playing on when it plays, else as a picture. */
+  const goTo = (at: number): void => {
+    const time = Math.min(at, Date.now());
+    if (screen.isPlaying() && screen.rate() >= 1 && screen.canPlay()) screen.playFrom(time);
+    else screen.stand(time, false);
+    timeline.place(time, false);
+  };
+  const jump = (at: number): void => {
+    wasPlaying = false;
+    goTo(at);
+    timeline.show(at, timeline.shown().to - timeline.shown().from);
+  };
+  const step = (ms: number): void => {
+    const at = screen.position();
+    if (at !== undefined) goTo(at + ms);
+  };
+  const toggle = (): void => {
+    if (screen.isPlaying()) screen.pause();
+    else if (screen.mode() === "nothing" && stream?.first_time) screen.playFrom(Date.parse(stream.first_time));
+    else screen.resume();
+  };
+  const controls = new Controls(screen, { toggle, step, goLive });
+  const tools = new TimelineTools(timeline, { jump, goLive });
+  const exporting = new ExportCard(name, signal, timeline, () => screen.position());
+  const links = new LinksCard(name, signal, () => exporting.range(), () => screen.position());
+  const edit = el("button", { type: "button", class: "quiet" }, icon("edit"), words.stream.edit);
+  edit.addEventListener("click", () => stream && editStream(signal, stream, draw));
+  const push = el("button", { type: "button", class: "quiet", click: () => showPush(signal, name) }, icon("camera"), words.stream.push);
+
+  const content = el(
+    "div",
+    { hidden: true, class: "stream" },
+    el("div", { class: "theatre" }, screen.element, controls.element),
+    stopped,
+    hint,
+    el("section", { class: "card time-card", "aria-label": words.stream.timeline }, timeline.element, tools.element),
+    el(
+      "div",
+      { class: "columns" },
+      exporting.element,
+      links.element,
+      el("section", { class: "card" }, el("h2", {}, words.stream.facts), facts),
+    ),
+  );
+  root.append(
+    el("div", { class: "bar" }, el("h1", { class: "here" }, name), state, summary, el("div", { class: "bar-end" }, push, edit)),
+    problem,
+    back,
+    content,
+  );
+  listenToKeys(signal, {
+    toggle,
+    step,
+    goLive,
+    wind: (direction) => screen.wind(direction),
+    pause: () => screen.pause(),
+    frameMs: () => 1000 / (stream?.tracks.find((track) => track.frame_rate)?.frame_rate ?? 25),
+    begin: () => stream?.first_time && jump(Date.parse(stream.first_time)),
+    mark: (end) => exporting.markHere(end),
+    mute: () => controls.mute(),
+    full: () => controls.full(),
+  });
+
+  const draw = (next: Stream): void => {
+    const before = stream;
+    stream = next;
+    const live = next.state === "live";
+    const nothing = next.last_time === null && !live;
+    state.textContent = live ? words.streams.live : words.streams.idle;
+    state.classList.toggle("live", live);
+    summary.textContent = [format(next), live ? show.bitrate(next.bitrate) : "", next.viewers > 0 ? words.streams.viewers(next.viewers) : "", since(next)]
+      .filter((text) => text !== "")
+      .join(" · ");
+    facts.replaceChildren(...describe(next));
+    controls.setLive(live);
+    const video = next.tracks.find((track) => track.width !== undefined);
+    screen.setCodec(video?.codec_string ?? null);
+    hint.hidden = screen.canPlay();
+    hint.textContent = screen.canPlay() || video === undefined ? "" : words.player.cannot(show.codec(video.codec));
+    const since_ = next.publisher === null ? undefined : Date.parse(next.publisher.since);
+    if (next.last_time !== null) timeline.recorded.extend(Date.parse(next.last_time), since_);
+    if (before === undefined) fit(timeline, next);
+    if (screen.mode() === "nothing" && !live && (before === undefined || before.state !== next.state)) screen.say(nothing ? words.player.never : words.player.idle, !nothing);
+    else if ((screen.mode() === "nothing" && live) || (screen.isLive() && live && before?.state === "idle")) screen.live();
+    else if (screen.isLive() && !live) stopped.textContent = words.player.away;
   };
   const refresh = async (): Promise<void> => {
-    const before = shown?.state;
     try {
-      shown = await api.stream(name, signal);
+      draw(await api.stream(name, signal));
+      content.hidden = edit.hidden = push.hidden = false;
+      back.hidden = true;
     } catch (error) {
       if (error instanceof Refused && error.status === 404) {
-        content.hidden = true;
+        content.hidden = edit.hidden = push.hidden = true;
         back.hidden = false;
-        player.stop();
-        playing = "nothing";
+        screen.say("", false);
       }
       throw error;
     }
-    content.hidden = false;
-    back.hidden = true;
-    facts.replaceChildren(...describe(shown));
-    live.disabled = shown.state !== "live";
-    const isLive = shown.state === "live";
-    const nothing = shown.last_time === null;
-    if (playing === "nothing" && !isLive) {
-      player.video.hidden = true;
-      cover.textContent = nothing ? words.stream.never : words.stream.idle;
-    } else if (playing === "nothing" || (playing === "live" && isLive && before === "idle")) {
-      playLive();
-    } else if (playing === "live" && !isLive) {
-      mode.textContent = words.stream.away;
-      mode.classList.remove("live");
-    }
-    timeline.element.hidden = pick.hidden = nothing && playing === "nothing";
-    await redraw();
   };
-  const follow = setInterval(() => timeline.show(player.shownAt()), 250);
-  signal.addEventListener("abort", () => {
-    clearInterval(follow);
-    player.stop();
-  });
-  void poll(3000, signal, refresh, (text) => (problem.textContent = text), refused);
+  const follow = setInterval(() => {
+    const at = screen.position() ?? (stream?.last_time ? Date.parse(stream.last_time) : undefined);
+    if (screen.mode() !== "still") timeline.place(at, screen.isLive());
+    controls.draw();
+  }, followMs);
+  signal.addEventListener("abort", () => clearInterval(follow));
+  void poll(page, refreshMs, refresh, (text) => (problem.textContent = text));
 }
 
-/** The smallest range that shows all of a young stream. */
-function fitting(stream: Stream): Range {
+/** Shows all of a young stream, and the newest day of an old one. */
+function fit(timeline: TimelineBar, stream: Stream): void {
   const end = stream.state === "live" || stream.last_time === null ? Date.now() : Date.parse(stream.last_time);
   const age = end - (stream.first_time === null ? end : Date.parse(stream.first_time));
-  const names = Object.keys(ranges) as Range[];
-  return names.find((name) => ranges[name] >= age) ?? "day";
-}
-
-function describe(stream: Stream): Node[] {
-  const { publisher } = stream;
-  const facts: [string, string][] = [
-    [words.streams.state, stream.state === "live" ? words.streams.live : words.streams.idle],
-  ];
-  if (publisher !== null) {
-    const from = words.stream.from(publisher.protocol, publisher.peer, show.time(new Date(publisher.since)));
-    facts.push([words.stream.publisher, from + (publisher.lost > 0 ? words.stream.lost(publisher.lost) : "")]);
-  }
-  facts.push([words.streams.bitrate, show.bitrate(stream.bitrate)], [words.streams.stored, show.bytes(stream.bytes)]);
-  stream.tracks.forEach((track, at) => {
-    const size = track.width ? ` ${track.width}×${track.height}` : "";
-    const rate = track.frame_rate ? `, ${Number(track.frame_rate.toFixed(2))} fps` : "";
-    const name = track.codec_string === null ? "" : ` (${track.codec_string})`;
-    facts.push([at === 0 ? words.streams.tracks : "", `${track.codec}${size}${rate}${name}`]);
-  });
-  for (const note of stream.notes) facts.push(["", note]);
-  const address = new URL(api.hlsAddress(stream.name), location.href).href;
-  facts.push([words.stream.address, address], ["", words.stream.needsToken]);
-  return facts.flatMap(([term, text]) => [el("dt", {}, term), el("dd", {}, text)]);
+  timeline.show(end, Math.min(spanMax, Math.max(spanMin, age * 1.2)), 0.9);
 }

@@ -1,82 +1,97 @@
-// All streams: name, state, bitrate, what is stored; refreshed every two seconds.
+// All streams as cards with their newest pictures, refreshed every two seconds.
 
 import { api, type Stream } from "../api";
 import { el } from "../dom";
-import * as show from "../show";
+import { icon } from "../icons";
+import { Thumbnails } from "../thumbnails";
 import { words } from "../words";
+import type { Page } from "./page";
 import { poll } from "./poll";
+import { Card } from "./streams/card";
+import { editStream } from "./streams/form";
+import { showPush } from "./streams/push";
 
-export function streamsPage(page: HTMLElement, signal: AbortSignal, refused: () => void): void {
+const refreshMs = 2000;
+
+export function streamsPage(page: Page): void {
+  const { root, signal } = page;
   const problem = el("p", { class: "problem", role: "status" });
-  const rows = el("tbody");
-  const empty = el("div");
-  const more = el("button", { class: "quiet", hidden: true }, words.streams.more);
-  let pages = 1;
+  const summary = el("p", { class: "soft summary" });
+  const grid = el("ul", { class: "grid" });
+  const empty = el("div", { class: "empty card", hidden: true });
+  const more = el("button", { type: "button", class: "quiet more", hidden: true }, words.streams.more);
   const search = el("input", { type: "search", "aria-label": words.streams.search, placeholder: words.streams.search });
-
-  const head = [words.streams.name, words.streams.state, words.streams.bitrate, words.streams.tracks, words.streams.last, words.streams.stored];
-  const columns = el("tr", {}, ...head.map((text) => el("th", { scope: "col" }, text)));
-  const table = el("table", { hidden: true }, el("thead", {}, columns), rows);
-  page.append(
-    el("div", { class: "bar" }, el("h1", {}, words.streams.title), search),
+  const create = (): HTMLButtonElement =>
+    el("button", { type: "button", class: "main", click: () => editStream(signal, undefined, made) }, icon("plus"), words.streams.create);
+  root.append(
+    el("div", { class: "bar" }, el("h1", {}, words.streams.title), summary, el("div", { class: "bar-end" }, search, create())),
     problem,
-    table,
+    grid,
     empty,
     more,
   );
+  const thumbnails = new Thumbnails(signal);
+  const cards = new Map<string, Card>();
+  let pages = 1;
+  let latest = 0;
+  grid.append(...Array.from({ length: 3 }, () => el("li", { class: "card tile ghost", "aria-hidden": "true" })));
 
-  // Only administrators may ask where the server listens; others are told the usual port.
-  let port = "8554";
-  const listeners = api.server(signal).then((server) => (port = server.listeners.rtsp?.split(":").pop() ?? port));
-  const known = listeners.catch(() => undefined);
+  const draw = (streams: Stream[], whole: boolean): void => {
+    for (const [name, card] of cards) {
+      if (streams.some((stream) => stream.name === name)) continue;
+      thumbnails.remove(card.image);
+      cards.delete(name);
+    }
+    const elements = streams.map((stream) => {
+      let card = cards.get(stream.name);
+      if (card === undefined) {
+        card = new Card(stream.name);
+        cards.set(stream.name, card);
+        thumbnails.add(stream.name, card.image);
+      }
+      card.draw(stream);
+      thumbnails.setLive(card.image, stream.state === "live");
+      return card.element;
+    });
+    // Elements that stay are not moved: the focus stays where it is.
+    const now = [...grid.children];
+    if (elements.length !== now.length || elements.some((element, at) => element !== now[at])) grid.replaceChildren(...elements);
+    const live = streams.filter((stream) => stream.state === "live").length;
+    const text = whole ? words.streams.count(streams.length, live) : words.streams.atLeast(streams.length, live);
+    summary.textContent = streams.length === 0 ? "" : text;
+  };
 
   const refresh = async (): Promise<void> => {
-    await known;
+    const mine = (latest += 1);
+    const text = search.value.trim();
     const streams: Stream[] = [];
     let cursor: string | undefined;
     for (let count = 0; count < pages; count += 1) {
-      const answer = await api.streams(search.value.trim(), cursor, signal);
+      const answer = await api.streams(text, cursor, signal);
       streams.push(...answer.streams);
       cursor = answer.cursor;
       if (cursor === undefined) break;
     }
+    if (mine !== latest) return;
     more.hidden = cursor === undefined;
-    rows.replaceChildren(...streams.map(row));
-    table.hidden = streams.length === 0;
-    empty.replaceChildren(...(streams.length > 0 ? [] : nothing(search.value.trim(), port)));
+    draw(streams, cursor === undefined && text === "");
+    const nothing = streams.length > 0 ? "" : text === "" ? "none" : `not ${text}`;
+    if (empty.dataset["shows"] !== nothing) {
+      empty.dataset["shows"] = nothing;
+      empty.hidden = nothing === "";
+      const first = [icon("camera"), el("h2", {}, words.streams.empty), el("p", { class: "soft" }, words.streams.emptyHow), create()];
+      empty.replaceChildren(...(text === "" ? first : [el("p", {}, words.streams.nothingFound(text))]));
+    }
   };
   const now = (): void => void refresh().catch(() => undefined);
+  const made = (stream: Stream): void => {
+    now();
+    showPush(signal, stream.name);
+  };
   search.addEventListener("input", now);
   more.addEventListener("click", () => {
     pages += 1;
     now();
   });
-  void poll(2000, signal, refresh, (text) => (problem.textContent = text), refused);
-}
-
-function row(stream: Stream): HTMLElement {
-  const tracks = stream.tracks.map((track) => (track.width ? `${track.codec} ${track.width}×${track.height}` : track.codec)).join(", ");
-  const last = stream.last_time ? show.time(new Date(stream.last_time)) : words.streams.never;
-  const state = stream.state === "live" ? words.streams.live : words.streams.idle;
-  return el(
-    "tr",
-    {},
-    el("td", {}, el("a", { href: `#/stream/${stream.name}` }, stream.name)),
-    el("td", {}, el("span", { class: `state ${stream.state}` }, state)),
-    el("td", { class: "number" }, show.bitrate(stream.bitrate)),
-    el("td", {}, tracks),
-    el("td", {}, last),
-    el("td", { class: "number" }, show.bytes(stream.bytes)),
-  );
-}
-
-function nothing(search: string, port: string): Node[] {
-  if (search !== "") return [el("p", {}, words.streams.nothingFound(search))];
-  const push = `ffmpeg -re -i clip.mp4 -c copy -f rtsp rtsp://camera:SECRET@${location.hostname}:${port}/my-camera`;
-  const steps: [string, string][] = [
-    [words.streams.makeSecret, "kinora key create --streams 'my-*'"],
-    [words.streams.push, push],
-  ];
-  const list = steps.map(([text, command]) => el("li", {}, text, el("pre", {}, command)));
-  return [el("div", { class: "card" }, el("h2", {}, words.streams.empty), el("ol", {}, ...list))];
+  void poll(page, refreshMs, refresh, (text) => (problem.textContent = text));
 }
