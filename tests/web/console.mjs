@@ -30,11 +30,16 @@ export class Console {
     await this.page.goto(`${this.server.http}/#/${path}`);
   }
 
+  /** The number burnt into the picture of an element; `across` is the width of the clip when it was scaled. */
+  numberIn(selector, across) {
+    return this.page.evaluate(`(${frameNumber})(document.querySelector(${JSON.stringify(selector)}), ${across})`);
+  }
+
   /** The number burnt into what the player shows: the video, or the single picture over it. */
-  counter() {
+  counter(across) {
     return this.page.evaluate(`(() => {
       const still = document.querySelector(".still");
-      return (${frameNumber})(still !== null && !still.hidden ? still : document.querySelector("video"));
+      return (${frameNumber})(still !== null && !still.hidden ? still : document.querySelector("video"), ${across});
     })()`);
   }
 
@@ -46,6 +51,7 @@ export class Console {
   /** Where a time is on the timeline, in the page's pixels. */
   async place(time) {
     const bar = this.page.getByRole("slider");
+    await bar.scrollIntoViewIfNeeded();
     const box = await bar.boundingBox();
     const [from, to] = await bar.evaluate((element) => [Number(element.dataset.from), Number(element.dataset.to)]);
     return { x: box.x + ((time - from) / (to - from)) * box.width, y: box.y + box.height * 0.6, from, to };

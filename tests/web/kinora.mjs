@@ -15,6 +15,9 @@ const clips = process.env.KINORA_CLIPS ?? join(root, ".cache/clips");
 export const clip = (name) => join(clips, name);
 export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
+/** A time of the API in milliseconds since the epoch, with its microseconds. */
+export const precise = (text) => Date.parse(text) + Number(/\.\d{3}(\d{3})Z$/.exec(text)?.[1] ?? 0) / 1000;
+
 /** Asks until there is an answer; fails after `seconds`. */
 export async function waitFor(what, seconds, ask) {
   const end = Date.now() + seconds * 1000;
@@ -58,7 +61,8 @@ export class Server {
   async call(method, path, body) {
     const answer = await fetch(this.http + path, {
       method,
-      headers: { authorization: `Bearer ${this.admin}`, ...(body ? { "content-type": "application/json" } : {}) },
+      // A connection of its own: one that is kept may be closed by the server just when it is used again.
+      headers: { authorization: `Bearer ${this.admin}`, connection: "close", ...(body ? { "content-type": "application/json" } : {}) },
       body: body && JSON.stringify(body),
     });
     if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
@@ -84,7 +88,7 @@ export class Server {
 
   async fragments(name) {
     const answer = await fetch(`${this.http}/v1/streams/${name}/fragments?limit=1000`, {
-      headers: { authorization: `Bearer ${this.admin}` },
+      headers: { authorization: `Bearer ${this.admin}`, connection: "close" },
     });
     return answer.ok ? (await answer.json()).fragments : [];
   }

@@ -8,8 +8,8 @@ export interface Range {
 }
 
 export interface PictureOptions {
-  /** Which picture: the one on screen at that instant (default), or the nearest key frame, which is cheaper. */
-  pick?: "shown" | "key";
+  /** Which picture: the one on screen at that instant (default), the first from then on, or the nearest key frame, which is cheaper. */
+  pick?: "shown" | "next" | "key";
   width?: number;
 }
 

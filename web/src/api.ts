@@ -167,7 +167,12 @@ export const api = {
 
   tokens: (signal: AbortSignal) => get<{ tokens: Credential[] }>("/v1/tokens", signal),
   keys: (signal: AbortSignal) => get<{ keys: Credential[] }>("/v1/keys", signal),
-  mintToken: (wanted: NewToken) => post<Credential & { token: string }>("/v1/tokens", wanted),
+  mintToken: ({ from, to, ...wanted }: NewToken) =>
+    post<Credential & { token: string }>("/v1/tokens", {
+      ...wanted,
+      ...(from === undefined ? {} : { from: rfc(from) }),
+      ...(to === undefined ? {} : { to: rfc(to) }),
+    }),
   mintSecret: (label: string, streams: string, expires_in?: string) =>
     post<Credential & { secret: string }>("/v1/keys", {
       kind: "publish_secret",
@@ -193,4 +198,4 @@ export const api = {
   },
 };
 
-export const rfc = (at: number): string => new Date(at).toISOString();
+export const rfc = (at: number): string => new Date(Math.round(at)).toISOString();

@@ -29,6 +29,8 @@ interface Stored {
 
 const inFlightMax = 2;
 const storedMax = 240;
+/** A server that does as much as it can is asked again after this. */
+const busyMs = 300;
 
 export class Pictures {
   private readonly running = new Map<Wish, AbortController>();
@@ -72,7 +74,10 @@ export class Pictures {
         this.show({ bitmap, time, exact }, wish);
       }
     } catch (error) {
-      if (!isAbort(error) && wish.number > this.shown && wish.number === this.count) {
+      const newest = wish.number > this.shown && wish.number === this.count;
+      if (error instanceof Refused && error.code === "busy" && newest) {
+        setTimeout(() => wish.number === this.count && wish.number > this.shown && void this.run(wish), busyMs);
+      } else if (!isAbort(error) && newest) {
         this.failed(error instanceof Refused ? error : new Refused(0, "picture", String(error)));
       }
     } finally {

@@ -20,7 +20,10 @@ const speeds = [1, 2, 4, 8, 16];
 
 export class Screen {
   private readonly cover = el("p", { class: "cover" });
-  /** Single pictures are drawn here; `data-time` says when the drawn one was taken, `data-wish` which wish it fulfils. */
+  /**
+   * Single pictures are drawn here. Its data say when the drawn one was taken, which time was asked for, by which wish, and
+   * whether it is exact.
+   */
   readonly still = el("canvas", { class: "still", hidden: true, role: "img", "aria-label": words.player.picture });
   readonly element: HTMLElement;
   readonly player: Player;
@@ -43,7 +46,7 @@ export class Screen {
   ) {
     this.player = new Player(problem);
     this.element = el("div", { class: "screen" }, this.player.video, this.still, this.cover);
-    this.pictures = new Pictures(name, (picture, wish) => this.draw(picture, wish.number), (error) => this.missing(error));
+    this.pictures = new Pictures(name, (picture, wish) => this.draw(picture, wish.at, wish.number), (error) => this.missing(error));
     const { video } = this.player;
     const ready = (): void => {
       if (this.way === "live" || this.way === "past") this.still.hidden = true;
@@ -118,7 +121,8 @@ export class Screen {
   /** Shows one picture and stays there; `quick` takes the nearest key frame for it. */
   stand(at: number, quick: boolean): number {
     if (this.way === "live" || this.way === "past") this.player.video.pause();
-    this.begin("still");
+    // While somebody drags, what is on its way is still wanted: it is newer than what is shown.
+    this.begin("still", quick && this.way === "still");
     this.at = at;
     this.changed(this.way);
     return this.pictures.want(at, quick ? { pick: "key", width: this.width(640) } : { width: this.width(1920) });
@@ -157,12 +161,12 @@ export class Screen {
     }
   }
 
-  private begin(way: Way): void {
+  private begin(way: Way, goOn = false): void {
     this.rest();
     this.way = way;
     this.cover.textContent = "";
     this.problem("");
-    this.pictures.clear();
+    if (!goOn) this.pictures.clear();
     this.player.video.hidden = !this.playable;
     this.player.video.playbackRate = 1;
   }
@@ -194,7 +198,7 @@ export class Screen {
     return Math.max(160, Math.min(most, Math.ceil(wide / 160) * 160));
   }
 
-  private draw({ bitmap, time }: Picture, wish: number): void {
+  private draw({ bitmap, time, exact }: Picture, asked: number | "latest", wish: number): void {
     const { still } = this;
     if (still.width !== bitmap.width || still.height !== bitmap.height) {
       [still.width, still.height] = [bitmap.width, bitmap.height];
@@ -204,6 +208,8 @@ export class Screen {
     still.hidden = false;
     still.dataset["time"] = String(time);
     still.dataset["wish"] = String(wish);
+    still.dataset["asked"] = String(asked);
+    still.dataset["exact"] = String(exact);
     if (this.way === "nothing") return;
     this.cover.textContent = "";
     if (this.slideLive && this.way === "slides") this.at = time;

@@ -11,6 +11,8 @@ interface Place {
   name: string;
   image: HTMLImageElement;
   visible: boolean;
+  /** Whether there is a picture to ask for, and whether there will be others. */
+  has: boolean;
   live: boolean;
   /** When it was asked for last; none before. */
   asked: number | undefined;
@@ -40,16 +42,18 @@ export class Thumbnails {
 
   /** Keeps `image` showing the newest picture of the stream; its parent is what must be in view, since it may be hidden. */
   add(name: string, image: HTMLImageElement): void {
-    this.places.set(image.parentElement!, { name, image, visible: false, live: true, asked: undefined });
+    this.places.set(image.parentElement!, { name, image, visible: false, has: false, live: false, asked: undefined });
     this.observer.observe(image.parentElement!);
   }
 
-  /** A stream that nobody publishes has the same newest picture for ever. */
-  setLive(image: HTMLImageElement, live: boolean): void {
+  /** A stream of sound, or with nothing recorded, has no picture; one that nobody publishes the same one for ever. */
+  set(image: HTMLImageElement, has: boolean, live: boolean): void {
     const place = this.places.get(image.parentElement!);
-    if (place === undefined || place.live === live) return;
+    if (place === undefined || (place.has === has && place.live === live)) return;
+    place.has = has;
     place.live = live;
     place.asked = undefined;
+    this.next();
   }
 
   remove(image: HTMLImageElement): void {
@@ -62,7 +66,7 @@ export class Thumbnails {
     const now = performance.now();
     while (this.running < atOnce && !this.without && !document.hidden && !this.signal.aborted) {
       const due = [...this.places.values()].filter(
-        ({ visible, live, asked }) => visible && (asked === undefined || (live && now - asked > refreshMs)),
+        ({ visible, has, live, asked }) => visible && has && (asked === undefined || (live && now - asked > refreshMs)),
       );
       due.sort((a, b) => (a.asked ?? 0) - (b.asked ?? 0));
       const place = due[0];
@@ -78,7 +82,7 @@ export class Thumbnails {
 
   private async load({ name, image }: Place): Promise<void> {
     try {
-      const answer = await send("GET", picturePath(name, "latest", { pick: "key", width }), this.signal);
+      const answer = await send("GET", picturePath(name, "latest", { width }), this.signal);
       const before = image.src;
       image.src = URL.createObjectURL(await answer.blob());
       image.hidden = false;

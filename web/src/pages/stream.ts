@@ -137,15 +137,17 @@ export function streamPage(page: Page, name: string): void {
     const since_ = next.publisher === null ? undefined : Date.parse(next.publisher.since);
     if (next.last_time !== null) timeline.recorded.extend(Date.parse(next.last_time), since_);
     if (before === undefined) fit(timeline, next);
-    if (screen.mode() === "nothing" && !live && (before === undefined || before.state !== next.state)) screen.say(nothing ? words.player.never : words.player.idle, !nothing);
+    if (screen.mode() === "nothing" && !live && (before === undefined || before.state !== next.state)) screen.say(nothing ? words.player.never : words.player.idle, !nothing && video !== undefined);
     else if ((screen.mode() === "nothing" && live) || (screen.isLive() && live && before?.state === "idle")) screen.live();
     else if (screen.isLive() && !live) stopped.textContent = words.player.away;
   };
   const refresh = async (): Promise<void> => {
     try {
-      draw(await api.stream(name, signal));
+      const next = await api.stream(name, signal);
       content.hidden = edit.hidden = push.hidden = false;
       back.hidden = true;
+      // Drawn when it has its place: pictures are asked for as wide as that is.
+      draw(next);
     } catch (error) {
       if (error instanceof Refused && error.status === 404) {
         content.hidden = edit.hidden = push.hidden = true;

@@ -50,7 +50,8 @@ export function streamsPage(page: Page): void {
         thumbnails.add(stream.name, card.image);
       }
       card.draw(stream);
-      thumbnails.setLive(card.image, stream.state === "live");
+      const pictures = stream.last_time !== null && stream.tracks.some((track) => track.width !== undefined);
+      thumbnails.set(card.image, pictures, stream.state === "live");
       return card.element;
     });
     // Elements that stay are not moved: the focus stays where it is.

@@ -101,22 +101,14 @@ export class TimelineBar {
 
   /** Puts the playhead there, and follows it when the viewer did not look elsewhere. */
   place(at: number | undefined, live: boolean): void {
-    this.playhead = at;
-    this.live = live;
+    this.setPlayhead(at, live);
     if (at !== undefined) {
-      this.bar.setAttribute("aria-valuenow", String(Math.round(at)));
-      this.bar.setAttribute("aria-valuetext", zone.time(at));
       const share = (at - this.view.from) / span(this.view);
       if (this.following && this.grip === undefined && (share > 0.96 || share < 0)) {
         this.view = around(at, span(this.view), share > 1.2 || share < 0 ? 0.5 : 0.9);
       }
     }
     this.draw();
-  }
-
-  follow(): void {
-    this.following = true;
-    if (this.playhead !== undefined) this.place(this.playhead, this.live);
   }
 
   /** The next drag over the recording selects a range. */
@@ -128,6 +120,14 @@ export class TimelineBar {
   select(range: Piece | undefined): void {
     this.range = range;
     this.draw();
+  }
+
+  private setPlayhead(at: number | undefined, live: boolean): void {
+    this.playhead = at;
+    this.live = live;
+    if (at === undefined) return;
+    this.bar.setAttribute("aria-valuenow", String(Math.round(at)));
+    this.bar.setAttribute("aria-valuetext", zone.time(at));
   }
 
   private change(view: View): void {
@@ -181,6 +181,8 @@ export class TimelineBar {
   private down(event: PointerEvent): void {
     if (event.button !== 0) return;
     event.preventDefault();
+    // The keyboard goes on from here, but only who uses it is shown where it is.
+    this.bar.classList.add("by-pointer");
     this.bar.focus({ preventScroll: true });
     this.bar.setPointerCapture(event.pointerId);
     this.pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
@@ -233,14 +235,18 @@ export class TimelineBar {
     const { grip } = this;
     this.grip = undefined;
     this.bar.classList.remove("panning");
-    if (grip === "scrub" && event.type === "pointerup") this.listeners.settle(this.within(this.at(event.clientX)));
+    if (grip === "scrub" && event.type === "pointerup") {
+      const at = this.within(this.at(event.clientX));
+      this.bar.dataset["wished"] = String(at);
+      this.listeners.settle(at);
+    }
     if (grip === "select") this.selectNext(false);
   }
 
   private scrub(event: PointerEvent): void {
     const at = this.within(this.at(event.clientX));
-    this.playhead = at;
-    this.live = false;
+    this.setPlayhead(at, false);
+    this.bar.dataset["wished"] = String(at);
     this.listeners.scrub(at);
     this.draw();
   }
@@ -281,6 +287,7 @@ export class TimelineBar {
 
   /** Keys that mean the timeline itself; those of the player are the page's. */
   private key(event: KeyboardEvent): void {
+    this.bar.classList.remove("by-pointer");
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "ArrowUp" || event.key === "+" || event.key === "=") this.zoom(1 / stepZoom);
     else if (event.key === "ArrowDown" || event.key === "-") this.zoom(stepZoom);

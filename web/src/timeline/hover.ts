@@ -5,7 +5,7 @@ import { Pictures } from "../pictures";
 import { words } from "../words";
 import * as zone from "../zone";
 
-const width = 208;
+const width = 224;
 /** A pointer that only passes by asks for nothing. */
 const restMs = 60;
 

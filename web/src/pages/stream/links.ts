@@ -69,7 +69,9 @@ function addresses(name: string, token: string, bounds: Range | undefined, marke
   if (marked !== undefined) {
     list.push([words.links.hlsRange, hlsPath(name, marked.from, marked.to)], [words.links.clip, clipPath(name, marked)]);
   }
-  if (inside !== undefined) list.push([words.links.frame, picturePath(name, inside)]);
+  // What is on screen when a range begins was taken before it, where the token does not reach.
+  const pick = bounds === undefined ? {} : ({ pick: "next" } as const);
+  if (inside !== undefined) list.push([words.links.frame, picturePath(name, inside, pick)]);
   if (bounds === undefined) list.push([words.links.newest, picturePath(name, "latest")]);
   return list.map(([label, path]) => copyField(label, withToken(path, token)));
 }

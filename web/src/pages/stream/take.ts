@@ -32,7 +32,9 @@ export async function savePictures(
   const type = answer.headers.get("content-type") ?? "";
   if (type.startsWith("multipart/")) {
     for await (const part of readParts(answer, type)) {
-      if (entries.length < picturesMax) add(part.headers.get("kinora-time") ?? null, part.bytes);
+      // An instant that has no picture is told as JSON, in its place.
+      const isPicture = part.headers.get("content-type")?.startsWith("image/") ?? false;
+      if (isPicture && entries.length < picturesMax) add(part.headers.get("kinora-time") ?? null, part.bytes);
     }
   } else add(answer.headers.get("kinora-time"), new Uint8Array(await answer.arrayBuffer()));
   if (entries.length === 0) return 0;
