@@ -73,7 +73,7 @@ for (const colorScheme of ["light", "dark"]) {
     const { x, y } = await console.place(Date.parse(spans[0].from) + 4_000);
     await page.mouse.click(x, y);
     await waitFor("a picture", 20, () => console.counter(1280));
-    const beside = await console.place(Date.parse(spans[1].from) + 6_500);
+    const beside = await console.place(Date.parse(spans[1].from) + 9_000);
     await page.mouse.move(beside.x, beside.y);
     await page.locator(".hover-card canvas").waitFor();
     await take(page, named("stream"));

@@ -101,6 +101,12 @@ export interface Happening {
   state?: string;
 }
 
+export interface Fragment {
+  producer_time: string;
+  /** In seconds. */
+  duration: number;
+}
+
 export interface NewToken {
   label: string;
   streams: string;
@@ -180,6 +186,20 @@ export const api = {
       streams,
       ...(expires_in === undefined ? {} : { expires_in }),
     }),
+  /**
+   * The range of a token that can play all of `from` to `to`: a fragment is played whole or not at all, so the range reaches
+   * to the borders of the fragments that its ends lie in.
+   */
+  wholeFragments: async (name: string, from: number, to: number) => {
+    const at = async (start: number, end: number): Promise<Fragment | undefined> => {
+      const query = new URLSearchParams({ from: rfc(start), to: rfc(end), limit: "1" });
+      return (await get<{ fragments: Fragment[] }>(`/v1/streams/${name}/fragments?${query}`)).fragments[0];
+    };
+    const [first, last] = await Promise.all([at(from, from + 1), at(to - 1, to)]);
+    const begin = first === undefined ? from : Math.min(from, Math.floor(Date.parse(first.producer_time)));
+    const end = last === undefined ? to : Math.max(to, Date.parse(last.producer_time) + last.duration * 1000 + 1);
+    return { from: begin, to: Math.ceil(end) };
+  },
   revoke: async (credential: Credential) =>
     void (await send("DELETE", `/v1/${credential.kind === "token" ? "tokens" : "keys"}/${credential.id}`)),
 

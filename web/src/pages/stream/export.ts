@@ -107,9 +107,13 @@ export class ExportCard {
     try {
       // A look first: a refusal is said here, and not on a page of its own.
       await (await send("GET", clipPath(this.name, range), this.signal)).body?.cancel();
-      const wanted = { streams: this.name, playback: true, ...range, expires_in: "1h", label: words.links.clipLabel(this.name) };
+      const mint = async (): Promise<string> => {
+        const reach = await api.wholeFragments(this.name, range.from, range.to);
+        const label = words.links.clipLabel(this.name);
+        return (await api.mintToken({ streams: this.name, playback: true, ...reach, expires_in: "1h", label })).token;
+      };
       // Who may not make tokens may hold one that plays.
-      const key = await api.mintToken(wanted).then((made) => made.token, () => token() ?? "");
+      const key = await mint().catch(() => token() ?? "");
       save(withToken(clipPath(this.name, range), key), `${this.name}.mp4`);
       this.said.textContent = words.take.started;
     } catch (error) {

@@ -31,7 +31,11 @@ export class LinksCard {
           const bounds = scope.value === "range" ? marked : undefined;
           make.disabled = true;
           problem.textContent = "";
-          api.mintToken({ label: words.links.label(name), streams: name, playback: true, expires_in: term.value, ...bounds }).then(
+          const mint = async () => {
+            const reach = bounds === undefined ? {} : await api.wholeFragments(name, bounds.from, bounds.to);
+            return api.mintToken({ label: words.links.label(name), streams: name, playback: true, expires_in: term.value, ...reach });
+          };
+          mint().then(
             ({ token, expires }) => {
               make.disabled = false;
               if (signal.aborted) return;
@@ -69,8 +73,8 @@ function addresses(name: string, token: string, bounds: Range | undefined, marke
   if (marked !== undefined) {
     list.push([words.links.hlsRange, hlsPath(name, marked.from, marked.to)], [words.links.clip, clipPath(name, marked)]);
   }
-  // What is on screen when a range begins was taken before it, where the token does not reach.
-  const pick = bounds === undefined ? {} : ({ pick: "next" } as const);
+  // A range may begin in a gap.
+  const pick = inside === at ? {} : ({ pick: "next" } as const);
   if (inside !== undefined) list.push([words.links.frame, picturePath(name, inside, pick)]);
   if (bounds === undefined) list.push([words.links.newest, picturePath(name, "latest")]);
   return list.map(([label, path]) => copyField(label, withToken(path, token)));
