@@ -21,9 +21,14 @@ pub(crate) enum ClientError {
     NoUrl { url: String },
     #[error("{message} ({code}, HTTP {status}, request {request_id}){}", advice(code))]
     Refused { status: u16, code: String, message: String, request_id: String },
+    #[error("the answer of {url} broke off: {message}")]
+    BrokeOff { url: String, message: String },
     #[error("{url} answered with something that is not Kinora's: {message}")]
     Strange { url: String, message: String },
 }
+
+/// A long answer from which nothing comes for so long has ended.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// What a person at a shell does about a refusal.
 fn advice(code: &str) -> &'static str {
@@ -78,6 +83,29 @@ impl Client {
     pub(crate) fn patch(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
         let request = self.agent.patch(self.url_of(path)).header("authorization", self.bearer());
         self.read(request.send_json(body))
+    }
+
+    /// An answer whose body is read as it comes, for as long as it goes on.
+    pub(crate) fn open(&self, path: &str) -> Result<http::Response<ureq::Body>, ClientError> {
+        let request = self.agent.get(self.url_of(path)).header("authorization", self.bearer());
+        let request = request.config().timeout_global(None).timeout_per_read(Some(SILENCE_MAX)).build();
+        match request.call() {
+            Ok(response) if response.status().is_success() => Ok(response),
+            refused => match self.read(refused) {
+                Err(error) => Err(error),
+                Ok(_) => Err(self.strange("a refusal without an error".to_owned())),
+            },
+        }
+    }
+
+    /// A body that ended before it was whole.
+    pub(crate) fn broke_off(&self, message: &str) -> ClientError {
+        ClientError::BrokeOff { url: self.url.clone(), message: message.to_owned() }
+    }
+
+    /// An answer that is not what this program understands.
+    pub(crate) fn strange(&self, message: String) -> ClientError {
+        ClientError::Strange { url: self.url.clone(), message }
     }
 
     /// Every item of a list that comes in pages.
@@ -151,7 +179,16 @@ fn read(url: &str, outcome: Result<http::Response<ureq::Body>, ureq::Error>) -> 
     }
     let part = |name: &str| value["error"][name].as_str().map(str::to_owned);
     match (part("code"), part("message")) {
-        (Some(code), Some(message)) => {
+        (Some(code), Some(mut message)) => {
+            // Where there is nothing, it helps to know where there is something.
+            let neighbours = [
+                ("the one before is of", "previous"),
+                ("the one after of", "next"),
+                ("there is some since", "earliest"),
+            ];
+            for (word, name) in neighbours {
+                message.extend(part(name).map(|time| format!("; {word} {time}")));
+            }
             Err(ClientError::Refused { status, code, message, request_id: part("request_id").unwrap_or_default() })
         }
         _ => Err(strange(format!("HTTP {status}"))),

@@ -6,6 +6,7 @@
 mod access;
 mod client;
 mod disk;
+mod frames;
 mod health;
 mod print;
 mod publish;
@@ -57,6 +58,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Pushes a file as a camera would.
     Publish(publish::Args),
+    /// Takes pictures out of a stream: at instants, of a range, or the newest.
+    Frames(frames::FramesArgs),
     /// Streams: list, create, show, update, remove.
     #[command(subcommand)]
     Stream(stream::StreamCommand),
@@ -111,6 +114,7 @@ fn dispatch(common: &Common, command: Command) -> Result<ExitCode, CommandError>
     match command {
         Command::Serve(args) => serve::run(common, args)?,
         Command::Publish(args) => return Ok(publish::run(&args)),
+        Command::Frames(args) => return frames::run(common, &Client::new(common)?, &args),
         Command::Stream(command) => stream::run(common, &Client::new(common)?, command)?,
         Command::Token(command) => access::run_token(common, &Client::new(common)?, command)?,
         Command::Key(command) => access::run_key(common, &Client::new(common)?, command)?,
@@ -168,6 +172,10 @@ mod tests {
             "kinora key revoke abc",
             "kinora store check --data-dir d",
             "kinora store rebuild --data-dir d",
+            "kinora frames gate --at latest -o now.jpg",
+            "kinora frames gate --at 2026-05-01T08:00:00Z,1777622400000 --pick key --width 640 -o pictures",
+            "kinora frames gate --from 2026-05-01T08:00:00Z --to 2026-05-01T09:00:00Z --every 1s --format png --json",
+            "kinora frames gate --last 5m --every key --crop 0,0,640,360 --quality 70 --connections 4 --force",
             "kinora health",
             "kinora reload",
             "kinora probe-disk --count 10",

@@ -13,13 +13,13 @@ use crate::push::{Client, push};
 use crate::server::{Answer, Server, later, signal, wait_for};
 
 /// One part of a multipart answer.
-struct Part {
-    headers: BTreeMap<String, String>,
-    body: Vec<u8>,
+pub(crate) struct Part {
+    pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
 }
 
 impl Part {
-    fn time(&self) -> &str {
+    pub(crate) fn time(&self) -> &str {
         &self.headers["kinora-time"]
     }
 
@@ -33,7 +33,7 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 /// Takes apart a multipart body by the lengths that its parts say.
-fn parts(answer: &Answer) -> Vec<Part> {
+pub(crate) fn parts(answer: &Answer) -> Vec<Part> {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let kind = answer.headers["content-type"].to_str().expect("text");
     let boundary = format!("--{}", kind.strip_prefix("multipart/mixed; boundary=").expect("parts"));
@@ -71,18 +71,18 @@ fn by_ffmpeg(server: &Server, stream: &str) -> Vec<String> {
     server.blocks_of(stream).iter().flat_map(digests).collect()
 }
 
-const ALL: &str = "from=0&to=4102444800000";
+pub(crate) const ALL: &str = "from=0&to=4102444800000";
 
-fn frames(server: &Server, stream: &str, query: &str) -> Answer {
+pub(crate) fn frames(server: &Server, stream: &str, query: &str) -> Answer {
     server.get(&format!("/v1/streams/{stream}/frames?{query}"))
 }
 
-fn header<'a>(answer: &'a Answer, name: &str) -> &'a str {
+pub(crate) fn header<'a>(answer: &'a Answer, name: &str) -> &'a str {
     answer.headers.get(name).unwrap_or_else(|| panic!("no {name}: {}", answer.text())).to_str().expect("text")
 }
 
 /// Pushes clips at once, each as a stream of its name, and waits until all is stored.
-fn record(server: &Server, clips: &[&str]) {
+pub(crate) fn record(server: &Server, clips: &[&str]) {
     let secret = server.publish_secret();
     std::thread::scope(|scope| {
         for name in clips {

@@ -10,6 +10,7 @@ mod bad_rtsp;
 mod clips;
 mod encrypted;
 mod frames;
+mod frames_cli;
 mod impaired;
 mod media_files;
 mod publishers;
