@@ -12,9 +12,11 @@ CARGO ?= cargo
 CLIPS := $(CURDIR)/.cache/clips
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 60
+PYTHON := $(CURDIR)/.cache/python
 export KINORA_CLIPS := $(CLIPS)
+export KINORA_PYTHON := $(PYTHON)
 
-.PHONY: demo build release web clips test test-web bench faults fuzz soak lint clean
+.PHONY: demo build release web clips python test test-web bench faults fuzz soak lint clean
 
 web/node_modules/.package-lock.json: web/package-lock.json
 	cd web && npm ci
@@ -37,6 +39,10 @@ clips:
 	scripts/packages demo
 	scripts/clips $(CLIPS) test
 
+python:
+	scripts/packages test
+	scripts/python $(PYTHON) samples
+
 demo:
 	scripts/packages demo
 	scripts/clips $(CLIPS) demo
@@ -50,6 +56,7 @@ lint: web
 test: web
 	scripts/packages test
 	scripts/clips $(CLIPS) test
+	scripts/python $(PYTHON) samples
 	$(CARGO) test --locked --workspace
 	@$(MAKE) --no-print-directory test-web
 

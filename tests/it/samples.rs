@@ -1,16 +1,28 @@
-//! Runs the shell samples as a reader of them would.
+//! Runs the shell and Python samples as a reader of them would.
 
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::clips::clip;
 use crate::media_files::packets;
 use crate::push::run_to_end;
-use crate::server::{Server, later};
+use crate::server::{Server, later, wait_for};
+
+/// What samples find programs by: first of all the Python with NumPy that `scripts/python` made.
+fn search_path() -> String {
+    let made = std::env::var_os("KINORA_PYTHON")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".cache/python"), PathBuf::from)
+        .join("samples/bin");
+    assert!(made.join("python3").exists(), "{} has no python3: run `make python`", made.display());
+    format!("{}:{}", made.display(), std::env::var("PATH").expect("a PATH"))
+}
 
 fn run(server: &Server, secret: &str, token: &str, sample: &str, arguments: &[&str]) -> String {
     let mut command = Command::new(format!("{}/samples/{sample}", env!("CARGO_MANIFEST_DIR")));
     command
         .args(arguments)
+        .env("PATH", search_path())
         .env("KINORA_URL", &server.http)
         .env("KINORA_TOKEN", token)
         .env("KINORA_RTSP", &server.rtsp)
@@ -43,4 +55,43 @@ fn samples_do_what_they_say() {
     run(&server, &secret, &token, "range.sh", &["by-ffmpeg", from, &later(from, 3), copy]);
     let copied = packets(copy, 'v').len();
     assert!((75..=100).contains(&copied), "three seconds and what their fragments hold: {copied} pictures");
+    pictures(&server, &secret, &token);
+}
+
+/// Samples that take pictures, of the eight seconds that FFmpeg has pushed and of a camera that goes on.
+fn pictures(server: &Server, secret: &str, token: &str) {
+    let run = |sample: &str, arguments: &[&str]| run(server, secret, token, sample, arguments);
+    let fragments = server.fragments("by-ffmpeg");
+    let from = fragments[0]["producer_time"].as_str().expect("a time");
+    let path = |name: &str| server.data().join(name).to_str().expect("UTF-8").to_owned();
+
+    run("picture.sh", &["by-ffmpeg", &later(from, 2), &path("then.jpg")]);
+    let jpeg = std::fs::read(path("then.jpg")).expect("a file");
+    assert_eq!((&jpeg[..3], &jpeg[jpeg.len() - 2..]), (&[0xff, 0xd8, 0xff][..], &[0xff, 0xd9][..]), "a whole JPEG");
+
+    let told = run("frames-to-numpy.py", &["by-ffmpeg", from, &later(from, 3), "1s"]);
+    assert!(told.starts_with("(3, 360, 640, 3) uint8 from "), "{told}");
+
+    let told = run("every-nth-second.py", &["by-ffmpeg", from, "2", &path("day")]);
+    let files = std::fs::read_dir(path("day")).expect("listed");
+    let files: Vec<String> =
+        files.map(|file| file.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    assert_eq!((told.lines().count(), files.len()), (4, 4), "0, 2, 4 and 6 of 8 seconds: {files:?}");
+    assert!(files.iter().all(|name| name.starts_with("by-ffmpeg-2") && name.ends_with("Z.jpg")), "{files:?}");
+
+    let mut camera = Command::new(env!("CARGO_BIN_EXE_kinora"))
+        .args(["publish", clip("plain.mp4").to_str().expect("UTF-8"), &server.push_url(secret, "live"), "--loop"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("start a camera");
+    wait_for("a first picture", Duration::from_secs(20), || {
+        (server.get("/v1/streams/live/frames?at=latest&width=16").status == 200).then_some(())
+    });
+    let told = run("newest.py", &["live", "3"]);
+    let times: Vec<&str> = told.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(times.len() == 3 && times.windows(2).all(|pair| pair[0] < pair[1]), "each newer than the last: {told}");
+    assert!(told.lines().all(|line| line.contains("(360, 640, 3) brightness ")), "{told}");
+    camera.kill().expect("stop the camera");
+    camera.wait().expect("it ends");
 }
