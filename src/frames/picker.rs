@@ -11,6 +11,8 @@ use super::reel::Reel;
 use super::{Ask, Caption, FramesError, Pick, Which};
 use crate::live::Descriptor;
 
+/// An instant so little before a picture means that picture.
+const ROUNDING_US: i64 = 1_000;
 /// Descriptors fetched at once.
 const PAGE: usize = 64;
 
@@ -290,11 +292,14 @@ async fn key_before(finder: Finder<'_>, reel: &Reel) -> Result<Option<(Arc<Reel>
 /// The shot that `time`, which lies in no fragment, means.
 async fn between(finder: Finder<'_>, time: ProducerTime, pick: Pick) -> Result<Picked, FramesError> {
     let (before, after) = finder.around(time).await?;
+    // Times are often read in microseconds and asked for in milliseconds, cut off.
+    let rounded = after.as_ref().is_some_and(|after| after.begin.micros_since(time) < ROUNDING_US);
     let joined = after.as_ref().is_some_and(|after| after.continues) && before.is_some();
     let (before, after) = (last_of(before), first_of(after));
     let time_of = |found: &Option<(Arc<Reel>, usize)>| found.as_ref().map(|(reel, shot)| reel.shots[*shot].time);
     let no_media = FramesError::NoMedia { asked: Some(time), before: time_of(&before), after: time_of(&after) };
     let chosen = match pick {
+        Pick::Shown | Pick::Key if rounded => after,
         // Fragments that follow each other may be some microseconds apart.
         Pick::Shown if joined => before,
         Pick::Key if joined => match before {
@@ -310,7 +315,7 @@ async fn between(finder: Finder<'_>, time: ProducerTime, pick: Pick) -> Result<P
         Pick::Nearest => nearer(time, before, after),
     };
     let (reel, shot) = chosen.ok_or(no_media)?;
-    Ok(Picked { asked: Some(time), reel, shot, is_exact: joined && pick == Pick::Shown })
+    Ok(Picked { asked: Some(time), reel, shot, is_exact: pick == Pick::Shown || rounded })
 }
 
 type Found = Option<(Arc<Reel>, usize)>;

@@ -176,6 +176,9 @@ fn check_picks(server: &Server) {
     check("key", &early, 25, "false");
     check("key", all[25].time(), 25, "true");
     check("key", all[45].time(), 50, "false");
+    // The first picture's time, cut off to milliseconds as a browser does.
+    let first: jiff::Timestamp = all[0].time().parse().expect("a time");
+    check("shown", &first.as_millisecond().to_string(), 0, "true");
     // Before and after everything.
     let before = later(all[0].time(), -3600);
     let after = later(all[199].time(), 3600);
