@@ -1,5 +1,5 @@
-// The token of this browser tab: taken from the login link's fragment, which never travels to a server, and kept
-// until the person signs out or closes the tab.
+// The token of this browser: taken from the login link's fragment, which never travels to a server, and kept
+// until the person signs out: a stream opened in another tab is signed in too.
 
 const key = "kinora.token";
 
@@ -7,18 +7,18 @@ const key = "kinora.token";
 export function takeTokenFromLink(): void {
   const match = /^#token=([^&]+)/.exec(location.hash);
   if (match?.[1] === undefined) return;
-  sessionStorage.setItem(key, decodeURIComponent(match[1]));
+  localStorage.setItem(key, decodeURIComponent(match[1]));
   history.replaceState(null, "", location.pathname + "#/");
 }
 
 export function token(): string | null {
-  return sessionStorage.getItem(key);
+  return localStorage.getItem(key);
 }
 
 export function setToken(value: string): void {
-  sessionStorage.setItem(key, value.trim());
+  localStorage.setItem(key, value.trim());
 }
 
 export function signOut(): void {
-  sessionStorage.removeItem(key);
+  localStorage.removeItem(key);
 }
