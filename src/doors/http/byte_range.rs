@@ -5,7 +5,11 @@
 
 use std::ops::Range;
 
-use http::{HeaderMap, header};
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+
+use super::error::{ApiError, Code};
 
 /// What of a body a request wants.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -13,7 +17,7 @@ pub(super) enum Wanted {
     /// All of it: 200.
     Whole,
     /// A part: 206.
-    Part(Range<u32>),
+    Part(Range<u64>),
     /// A part that lies outside: 416.
     Outside,
     /// Nothing, the client has it: 304.
@@ -21,7 +25,7 @@ pub(super) enum Wanted {
 }
 
 /// What a GET or HEAD with these headers wants of a body of `len` bytes with this entity tag, quotes included.
-pub(super) fn wanted(headers: &HeaderMap, len: u32, etag: &str) -> Wanted {
+pub(super) fn wanted(headers: &HeaderMap, len: u64, etag: &str) -> Wanted {
     if is_known(headers, etag) {
         return Wanted::Known;
     }
@@ -49,7 +53,7 @@ pub(super) fn is_known(headers: &HeaderMap, etag: &str) -> bool {
 }
 
 /// The one range of `bytes=...`; none when it is not one that we take, and so is ignored (section 14.2).
-fn parse(text: &str, len: u32) -> Option<Wanted> {
+fn parse(text: &str, len: u64) -> Option<Wanted> {
     let (unit, set) = text.split_once('=')?;
     let (first, last) = set.trim().split_once('-')?;
     if !unit.eq_ignore_ascii_case("bytes") {
@@ -57,16 +61,71 @@ fn parse(text: &str, len: u32) -> Option<Wanted> {
     }
     let range = match (number(first)?, number(last)?) {
         (None, None) => return None,
-        (None, Some(suffix)) => u64::from(len).saturating_sub(suffix)..u64::from(len),
-        (Some(first), None) => first..u64::from(len),
+        (None, Some(suffix)) => len.saturating_sub(suffix)..len,
+        (Some(first), None) => first..len,
         (Some(first), Some(last)) if last < first => return None,
-        (Some(first), Some(last)) => first..last.saturating_add(1).min(u64::from(len)),
+        (Some(first), Some(last)) => first..last.saturating_add(1).min(len),
     };
-    if range.start >= range.end {
-        return Some(Wanted::Outside);
+    Some(if range.start >= range.end { Wanted::Outside } else { Wanted::Part(range) })
+}
+
+/// An immutable body of which a part may be wanted.
+pub(super) struct Answer {
+    /// Quotes included.
+    pub(super) etag: String,
+    pub(super) content_type: &'static str,
+    pub(super) len: u64,
+}
+
+impl Answer {
+    /// The bytes to be read for this request, if any.
+    pub(super) fn part(&self, headers: &HeaderMap) -> Option<Range<u64>> {
+        match wanted(headers, self.len, &self.etag) {
+            Wanted::Whole => Some(0..self.len),
+            Wanted::Part(part) => Some(part),
+            Wanted::Outside | Wanted::Known => None,
+        }
     }
-    let within = "a part of a body whose length is a u32";
-    Some(Wanted::Part(u32::try_from(range.start).expect(within)..u32::try_from(range.end).expect(within)))
+
+    /// The response with `body`, which is what [`Answer::part`] said, or nothing for HEAD.
+    pub(super) fn response(&self, headers: &HeaderMap, method: &Method, body: Option<Body>) -> Response {
+        let wanted = wanted(headers, self.len, &self.etag);
+        let (status, part) = match wanted {
+            Wanted::Outside => {
+                let message = format!("the byte range lies outside of these {} bytes", self.len);
+                let mut response = ApiError::new(Code::RangeNotSatisfiable, message).into_response();
+                let len = header_value(&format!("bytes */{}", self.len));
+                response.headers_mut().insert(header::CONTENT_RANGE, len);
+                return response;
+            }
+            Wanted::Known => (StatusCode::NOT_MODIFIED, None),
+            Wanted::Whole => (StatusCode::OK, Some(0..self.len)),
+            Wanted::Part(part) => (StatusCode::PARTIAL_CONTENT, Some(part)),
+        };
+        let body = match body {
+            Some(body) if *method != Method::HEAD => body,
+            _ => Body::empty(),
+        };
+        let mut response = (status, body).into_response();
+        let fields = response.headers_mut();
+        fields.insert(header::ETAG, header_value(&self.etag));
+        fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=86400, immutable"));
+        if let Some(part) = part {
+            fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+            fields.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+            fields.insert(header::CONTENT_LENGTH, HeaderValue::from(part.end - part.start));
+            if status == StatusCode::PARTIAL_CONTENT {
+                let range = format!("bytes {}-{}/{}", part.start, part.end - 1, self.len);
+                fields.insert(header::CONTENT_RANGE, header_value(&range));
+            }
+        }
+        response
+    }
+}
+
+/// A value of letters, digits and punctuation of ours.
+pub(super) fn header_value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("made of letters, digits and punctuation of ours")
 }
 
 /// Digits as a number, held at the largest; `Some(None)` for none at all, none for anything else.
@@ -84,7 +143,7 @@ mod tests {
 
     use super::*;
 
-    fn ask(len: u32, lines: &[(header::HeaderName, &str)]) -> Wanted {
+    fn ask(len: u64, lines: &[(header::HeaderName, &str)]) -> Wanted {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             headers.append(name.clone(), HeaderValue::from_str(value).expect("a header value"));
@@ -130,5 +189,22 @@ mod tests {
         assert_eq!(ask(9, &[one.clone(), (header::IF_RANGE, "\"tag\"")]), Wanted::Part(0..2));
         assert_eq!(ask(9, &[one.clone(), (header::IF_RANGE, "W/\"tag\"")]), Wanted::Whole);
         assert_eq!(ask(9, &[one, (header::IF_RANGE, "Sat, 01 Aug 2026 12:00:00 GMT")]), Wanted::Whole);
+    }
+
+    #[test]
+    fn immutable_bodies_answer_ranges_and_tags() {
+        let check = |lines: &[(header::HeaderName, &str)], status: u16, range: Option<&str>| {
+            let headers = lines.iter().map(|(name, value)| (name.clone(), header_value(value))).collect();
+            let answer = Answer { etag: "\"t\"".to_owned(), content_type: "video/mp4", len: 100 };
+            let body = answer.part(&headers).map(|part| Body::from(vec![0; (part.end - part.start) as usize]));
+            let response = answer.response(&headers, &Method::GET, body);
+            assert_eq!(response.status().as_u16(), status);
+            let given = response.headers().get(header::CONTENT_RANGE).map(|value| value.to_str().expect("text"));
+            assert_eq!(given, range);
+        };
+        check(&[], 200, None);
+        check(&[(header::RANGE, "bytes=10-19")], 206, Some("bytes 10-19/100"));
+        check(&[(header::RANGE, "bytes=100-")], 416, Some("bytes */100"));
+        check(&[(header::IF_NONE_MATCH, "\"t\"")], 304, None);
     }
 }

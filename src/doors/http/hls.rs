@@ -18,13 +18,12 @@ use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use media::{ServerTime, TrackId, TrackSetId};
 use serde::Deserialize;
 
 use super::App;
-use super::byte_range::{Wanted, is_known, wanted};
+use super::byte_range::{Answer, header_value, is_known};
 use super::error::{ApiError, Code};
 use super::route::{Caller, Needs, On, Route};
 use super::time::{format_micros, parse_micros};
@@ -127,11 +126,9 @@ async fn init(
     let init = app.playlists.init(request.viewer(), set, track, tag).await;
     let (bytes, is_video) = init.map_err(|error| refuse(error, SpanClock::Producer))?;
     let etag = content_tag(&bytes);
-    let len =
-        u32::try_from(bytes.len()).map_err(|_| ApiError::hidden(Code::Internal, "internal error", "long init"))?;
-    let answer = Answer { etag, is_video, len };
+    let answer = Answer { etag, content_type: content_type(is_video), len: bytes.len() as u64 };
     let part = answer.part(&headers);
-    let body = part.clone().map(|part| bytes.slice(part.start as usize..part.end as usize));
+    let body = part.map(|part| Body::from(bytes.slice(part.start as usize..part.end as usize)));
     Ok(answer.response(&headers, &method, body))
 }
 
@@ -148,12 +145,21 @@ async fn segment(
     let request = Request::new(&app, &caller)?;
     let failed = |error| refuse(error, SpanClock::Producer);
     let segment = app.playlists.segment(request.viewer(), &name, track).await.map_err(failed)?;
-    let answer = Answer { etag: format!("\"{fragment}-{}\"", track.0), is_video: segment.is_video, len: segment.len() };
+    let etag = format!("\"{fragment}-{}\"", track.0);
+    let answer = Answer { etag, content_type: content_type(segment.is_video), len: segment.len().into() };
     let body = match answer.part(&headers) {
-        Some(part) if method != Method::HEAD => Some(app.playlists.read(&segment, part).await.map_err(failed)?),
+        Some(part) if method != Method::HEAD => {
+            // A part of a segment, whose length is a u32.
+            let part = part.start as u32..part.end as u32;
+            Some(Body::from(app.playlists.read(&segment, part).await.map_err(failed)?))
+        }
         _ => None,
     };
     Ok(answer.response(&headers, &method, body))
+}
+
+fn content_type(is_video: bool) -> &'static str {
+    if is_video { "video/mp4" } else { "audio/mp4" }
 }
 
 /// `<track set>-<track>-<life>.mp4`
@@ -257,69 +263,11 @@ fn playlist(text: String, headers: &HeaderMap) -> Response {
     response
 }
 
-/// An immutable body of which a part may be wanted.
-struct Answer {
-    etag: String,
-    is_video: bool,
-    len: u32,
-}
-
-impl Answer {
-    /// The bytes to be read for this request, if any.
-    fn part(&self, headers: &HeaderMap) -> Option<std::ops::Range<u32>> {
-        match wanted(headers, self.len, &self.etag) {
-            Wanted::Whole => Some(0..self.len),
-            Wanted::Part(part) => Some(part),
-            Wanted::Outside | Wanted::Known => None,
-        }
-    }
-
-    /// The response with `body`, which is what [`Answer::part`] said, or nothing for HEAD.
-    fn response(&self, headers: &HeaderMap, method: &Method, body: Option<Bytes>) -> Response {
-        let wanted = wanted(headers, self.len, &self.etag);
-        let (status, part) = match wanted {
-            Wanted::Outside => {
-                let message = format!("the byte range lies outside of these {} bytes", self.len);
-                let mut response = ApiError::new(Code::RangeNotSatisfiable, message).into_response();
-                let len = header_value(&format!("bytes */{}", self.len));
-                response.headers_mut().insert(header::CONTENT_RANGE, len);
-                return response;
-            }
-            Wanted::Known => (StatusCode::NOT_MODIFIED, None),
-            Wanted::Whole => (StatusCode::OK, Some(0..self.len)),
-            Wanted::Part(part) => (StatusCode::PARTIAL_CONTENT, Some(part)),
-        };
-        let body = match body {
-            Some(body) if *method != Method::HEAD => Body::from(body),
-            _ => Body::empty(),
-        };
-        let mut response = (status, body).into_response();
-        let fields = response.headers_mut();
-        fields.insert(header::ETAG, header_value(&self.etag));
-        fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=86400, immutable"));
-        if let Some(part) = part {
-            let kind = if self.is_video { "video/mp4" } else { "audio/mp4" };
-            fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-            fields.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-            fields.insert(header::CONTENT_LENGTH, HeaderValue::from(part.end - part.start));
-            if status == StatusCode::PARTIAL_CONTENT {
-                let range = format!("bytes {}-{}/{}", part.start, part.end - 1, self.len);
-                fields.insert(header::CONTENT_RANGE, header_value(&range));
-            }
-        }
-        response
-    }
-}
-
 /// A strong entity tag of these bytes. The hash is keyed with nothing and so the same in every life of the server.
 fn content_tag(bytes: &[u8]) -> String {
     let mut hasher = DefaultHasher::new();
     hasher.write(bytes);
     format!("\"{:016x}-{:x}\"", hasher.finish(), bytes.len())
-}
-
-fn header_value(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).expect("made of letters, digits and punctuation of ours")
 }
 
 #[cfg(test)]
@@ -357,23 +305,6 @@ mod tests {
         for name in ["", ".mp4", "3.mp4", "3-1.mp4", "03-1-a.mp4", "3--1-a.mp4", "3-1-a", "4294967296-1-a.mp4"] {
             assert_eq!(init_name(name), None, "{name}");
         }
-    }
-
-    #[test]
-    fn immutable_bodies_answer_ranges_and_tags() {
-        let check = |lines: &[(header::HeaderName, &str)], status: u16, range: Option<&str>| {
-            let headers = lines.iter().map(|(name, value)| (name.clone(), header_value(value))).collect();
-            let answer = Answer { etag: "\"t\"".to_owned(), is_video: true, len: 100 };
-            let body = answer.part(&headers).map(|part| Bytes::from(vec![0; part.len()]));
-            let response = answer.response(&headers, &Method::GET, body);
-            assert_eq!(response.status().as_u16(), status);
-            let given = response.headers().get(header::CONTENT_RANGE).map(|value| value.to_str().unwrap());
-            assert_eq!(given, range);
-        };
-        check(&[], 200, None);
-        check(&[(header::RANGE, "bytes=10-19")], 206, Some("bytes 10-19/100"));
-        check(&[(header::RANGE, "bytes=100-")], 416, Some("bytes */100"));
-        check(&[(header::IF_NONE_MATCH, "\"t\"")], 304, None);
     }
 
     #[test]
