@@ -33,6 +33,7 @@ use crate::doors::http::{App, RunStatus, router};
 use crate::doors::rtsp::{self, Rtsp};
 use crate::frames::Frames;
 use crate::live::{self, Hub, Sweeper, SweeperSettings};
+use crate::playback::clip::Clips;
 use crate::playback::hls::Playlists;
 use crate::telemetry::{self, TelemetryError};
 use crate::workers::{self, Pool, PoolSettings};
@@ -158,6 +159,7 @@ impl Running {
             clock: clock.clone(),
             playlists: Playlists::new(hub.clone(), clock.clone()),
             frames: frames(&hub, &config),
+            clips: Clips::new(hub.clone()),
             events: Events::new(clock.clone()),
             audience: Audience::default(),
             crowd: Arc::new(Crowd::default()),

@@ -38,4 +38,4 @@ pub(crate) use settings::Settings;
 pub(crate) use state::Edge;
 pub(crate) use status::Status;
 pub(crate) use sweeper::{Sweeper, SweeperSettings};
-pub(crate) use timeline::{Descriptor, Source, Timeline};
+pub(crate) use timeline::{Descriptor, Handle, Source, Timeline};

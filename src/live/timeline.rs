@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use media::fragmenter::OpenPictures;
 use media::{Fragment, FragmentInfo, FragmentNumber, Position, ServerTime, StreamId, TrackSet, TrackSetId};
-use store::{Select, StoreError, Stored};
+use store::{Place, Select, StoreError, Stored};
 
 use super::hub::Hub;
 use super::tail::{Entry, Fate};
@@ -36,6 +36,15 @@ impl Descriptor {
         }
     }
 
+    /// What finds the fragment's bytes later, without holding them.
+    pub(crate) fn handle(&self) -> Handle {
+        let place = match &self.source {
+            Source::Tail { .. } => None,
+            Source::Store(stored) => Some(stored.place),
+        };
+        Handle { position: self.info.position, place }
+    }
+
     pub(super) fn of_tail(entry: &Entry) -> Descriptor {
         let persisted = entry.fate == Fate::Persisted;
         let fragment = entry.fragment.clone();
@@ -45,6 +54,14 @@ impl Descriptor {
     fn of_store(stored: Stored) -> Descriptor {
         Descriptor { info: stored.info.clone(), source: Source::Store(stored) }
     }
+}
+
+/// What finds the bytes of a fragment of a known stream, wherever they are by then; small, and holds nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Handle {
+    pub position: Position,
+    /// Where the store has it, when it had it already.
+    place: Option<Place>,
 }
 
 /// A snapshot of a part of a stream, over store and tail.
@@ -114,6 +131,40 @@ impl Hub {
                 self.pool.run(move || store.read(&place, range)).await
             }
         }
+    }
+
+    /// The bytes of each range of each fragment's body, in one go on the blocking pool.
+    ///
+    /// # Errors
+    /// `Gone` when a fragment is neither in memory nor in the store any more.
+    pub(crate) async fn read_parts(
+        &self,
+        stream: StreamId,
+        parts: Vec<(Handle, Range<u32>)>,
+    ) -> Result<Vec<Bytes>, StoreError> {
+        // What is in memory is taken before the store is asked: what leaves the tail is in the store.
+        let state = self.existing(stream);
+        let held = parts.iter().map(|(handle, _)| {
+            let shared = state.as_ref().filter(|_| handle.place.is_none())?.shared();
+            Some(shared.tail.at(handle.position)?.fragment.clone())
+        });
+        let held: Vec<Option<Arc<Fragment>>> = held.collect();
+        let store = self.store.clone();
+        let read = move || {
+            let read_one = |((handle, range), held): ((Handle, Range<u32>), Option<Arc<Fragment>>)| {
+                if let Some(fragment) = held {
+                    let end = range.end.min(fragment.info.body_len);
+                    return Ok(fragment.body.slice(range.start.min(end) as usize..end as usize));
+                }
+                let place = match handle.place {
+                    Some(place) => place,
+                    None => store.fragment(stream, handle.position)?.ok_or(StoreError::Gone)?.place,
+                };
+                store.read(&place, range)
+            };
+            parts.into_iter().zip(held).map(read_one).collect()
+        };
+        self.pool.run(read).await
     }
 
     /// A track set of the stream, from memory or from the store.

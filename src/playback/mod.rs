@@ -1,3 +1,4 @@
 //! One folder per way out.
 
+pub(crate) mod clip;
 pub(crate) mod hls;

@@ -7,6 +7,7 @@ mod api;
 mod bad_http;
 mod bad_input;
 mod bad_rtsp;
+mod clip;
 mod clips;
 mod encrypted;
 mod frames;

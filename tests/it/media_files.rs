@@ -50,6 +50,26 @@ pub(crate) fn decoded_frames(input: &str) -> u64 {
     frames.and_then(|text| text.trim().parse().ok()).unwrap_or_else(|| panic!("no frame count in: {progress}"))
 }
 
+/// Presentation time in seconds and hash of each picture that FFmpeg decodes, errors fatal.
+///
+/// # Panics
+/// When FFmpeg fails.
+pub(crate) fn pictures(input: &str) -> Vec<(f64, String)> {
+    let output = Command::new("ffmpeg")
+        .args(["-nostdin", "-hide_banner", "-v", "error", "-xerror", "-i", input, "-map", "0:v:0"])
+        .args(["-fps_mode", "passthrough", "-enc_time_base", "1:90000", "-f", "framemd5", "-"])
+        .stdin(Stdio::null())
+        .output()
+        .expect("run ffmpeg");
+    assert!(output.status.success(), "ffmpeg {input}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let picture = |line: &str| {
+        let fields: Vec<&str> = line.split(',').map(str::trim).collect();
+        (fields[2].parse::<f64>().expect("a time") / 90_000.0, fields[5].to_owned())
+    };
+    text.lines().filter(|line| !line.starts_with('#')).map(picture).collect()
+}
+
 /// Differences of presentation times to the smallest, sorted, in whole milliseconds.
 pub(crate) fn shown_at(packets: &[Packet]) -> Vec<i64> {
     let first = packets.iter().map(|packet| packet.pts).fold(f64::INFINITY, f64::min);

@@ -34,10 +34,15 @@ impl Played {
         (0..samples.len()).filter(begins).map(|at| samples[at].0).collect()
     }
 
-    /// For each flash how many seconds later its beep was heard.
+    /// For each of the ten flashes how many seconds later its beep was heard.
     pub(crate) fn beeps_after_flashes(&self, what: &str) -> Vec<f64> {
+        self.beeps_after(10, what)
+    }
+
+    /// For each of `count` flashes how many seconds later its beep was heard.
+    pub(crate) fn beeps_after(&self, count: usize, what: &str) -> Vec<f64> {
         let (flashes, beeps) = (Self::starts(&self.pictures, BRIGHT), Self::starts(&self.sound, LOUD));
-        assert_eq!((flashes.len(), beeps.len()), (10, 10), "{what}: flashes {flashes:?} and beeps {beeps:?}");
+        assert_eq!((flashes.len(), beeps.len()), (count, count), "{what}: flashes {flashes:?} and beeps {beeps:?}");
         flashes.iter().zip(&beeps).map(|(flash, beep)| beep - flash).collect()
     }
 }
@@ -77,7 +82,7 @@ pub(crate) fn ffmpeg(file: &str) -> Played {
     }
 }
 
-fn gstreamer(file: &str) -> Played {
+pub(crate) fn gstreamer(file: &str) -> Played {
     let pipeline = format!(
         "filesrc location={file} ! decodebin name=file \
          file. ! queue ! videoconvert ! videoanalyse ! fakesink sync=false \

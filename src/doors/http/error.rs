@@ -4,8 +4,8 @@
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use media::ServerTime;
 use media::ids::BadStreamName;
+use media::{ProducerTime, ServerTime};
 use serde::Serialize;
 use store::StoreError;
 
@@ -47,6 +47,8 @@ pub(crate) enum Code {
     StreamExists,
     /// 409: another credential publishes the stream.
     StreamBusy,
+    /// 409: the tracks change in the range so that one file cannot have them all; `ranges` says where.
+    TracksChange,
     /// 410: it was there and was deleted; `earliest` says what still is.
     MediaGone,
     /// 404: nothing was recorded there.
@@ -90,7 +92,7 @@ impl Code {
             Code::Forbidden | Code::TlsRequired => StatusCode::FORBIDDEN,
             Code::NotFound | Code::StreamNotFound | Code::CredentialNotFound | Code::NoMedia => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Code::StreamExists | Code::StreamBusy => StatusCode::CONFLICT,
+            Code::StreamExists | Code::StreamBusy | Code::TracksChange => StatusCode::CONFLICT,
             Code::MediaGone => StatusCode::GONE,
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::NotPlayable => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -118,8 +120,19 @@ pub(crate) struct ApiError {
     /// The earliest time that can still be had, with [`Code::MediaGone`].
     pub(crate) earliest: Option<ServerTime>,
     /// Times of the nearest pictures before and after, with [`Code::NoMedia`] where they were looked for.
-    pub(crate) previous: Option<String>,
-    pub(crate) next: Option<String>,
+    pub(crate) previous: Option<ProducerTime>,
+    pub(crate) next: Option<ProducerTime>,
+    /// The parts that can be asked for one by one, with [`Code::TracksChange`].
+    pub(crate) ranges: Box<[RangeOut]>,
+}
+
+/// A part of a range in which the tracks are the same.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct RangeOut {
+    pub(crate) from: String,
+    pub(crate) to: String,
+    /// The tracks, for people.
+    pub(crate) tracks: String,
 }
 
 /// The body of every error.
@@ -145,11 +158,22 @@ struct ErrorDetail {
     /// The same of the first one after.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
+    /// With `tracks_change`: the parts that can be asked for one by one, the first twenty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ranges: Vec<RangeOut>,
 }
 
 impl ApiError {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> ApiError {
-        ApiError { code, message: message.into(), cause: None, earliest: None, previous: None, next: None }
+        ApiError {
+            code,
+            message: message.into(),
+            cause: None,
+            earliest: None,
+            previous: None,
+            next: None,
+            ranges: Box::default(),
+        }
     }
 
     /// An error whose reason is for our log only.
@@ -174,8 +198,9 @@ impl ApiError {
                 message: self.message.clone(),
                 request_id: request_id.to_owned(),
                 earliest: self.earliest.map(super::time::format_server),
-                previous: self.previous.clone(),
-                next: self.next.clone(),
+                previous: self.previous.map(super::time::format_producer),
+                next: self.next.map(super::time::format_producer),
+                ranges: self.ranges.to_vec(),
             },
         };
         let mut response = (self.code.status(), axum::Json(body)).into_response();

@@ -16,6 +16,7 @@ use crate::catalog::{self, Catalog};
 use crate::config::Config;
 use crate::frames::Frames;
 use crate::live::Hub;
+use crate::playback::clip::Clips;
 use crate::playback::hls::Playlists;
 
 pub(crate) mod audience;
@@ -54,6 +55,7 @@ pub(crate) struct App {
     pub(crate) hub: Arc<Hub>,
     pub(crate) playlists: Playlists,
     pub(crate) frames: Arc<Frames>,
+    pub(crate) clips: Clips,
     pub(crate) store: Store,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) events: Events,

@@ -28,6 +28,7 @@ use crate::catalog::{Catalog, StreamSettings};
 use crate::config::Config;
 use crate::frames::Frames;
 use crate::live::{self, Hub};
+use crate::playback::clip::Clips;
 use crate::playback::hls::Playlists;
 use crate::workers::{Pool, PoolSettings};
 
@@ -62,6 +63,7 @@ impl Door {
         let app = Arc::new(App {
             playlists: Playlists::new(hub.clone(), shared.clone()),
             frames: Arc::new(Frames::new(hub.clone(), Pool::new(no_decoders(folder.path())), 0)),
+            clips: Clips::new(hub.clone()),
             catalog,
             access,
             hub,

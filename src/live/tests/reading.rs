@@ -57,6 +57,33 @@ async fn cursor_starts_where_it_is_told_in_store_and_tail() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handles_find_bytes_in_memory_and_after_they_left_it() {
+    let mut site = Site::new();
+    site.settings.tail_bytes = 0;
+    let mut camera = Camera::new(&site);
+    let server = site.start();
+    let mut publisher = server.publish("token:1").await;
+    soon(camera.shoot(&mut publisher, 60)).await.unwrap();
+    edge(&server, |edge| edge.persisted == edge.closed && edge.closed.sequence.0 >= 5).await;
+    let all = server.all().await;
+    assert!(all.iter().any(|one| matches!(one.source, Source::Tail { .. })));
+    let parts: Vec<_> = all.iter().map(|one| (one.handle(), 8..one.info.body_len)).collect();
+    let read = server.hub.read_parts(server.stream.id, parts.clone()).await.unwrap();
+    for (one, bytes) in all.iter().zip(&read) {
+        assert_eq!(server.hub.read(one, 8..one.info.body_len).await.unwrap(), bytes);
+    }
+    // Newer ones push them out of memory.
+    soon(camera.shoot(&mut publisher, 60)).await.unwrap();
+    edge(&server, |edge| edge.persisted == edge.closed && edge.closed.sequence.0 >= 11).await;
+    assert!(server.all().await[..all.len()].iter().all(|one| matches!(one.source, Source::Store(_))));
+    let stream = server.stream.id;
+    assert_eq!(server.hub.read_parts(stream, parts.clone()).await.unwrap(), read);
+    server.hub.delete(stream).await.unwrap();
+    assert!(matches!(server.hub.read_parts(stream, parts).await, Err(store::StoreError::Gone)));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cursor_goes_on_into_live_and_through_a_new_session() {
     let mut site = Site::new();
     let mut camera = Camera::new(&site);

@@ -40,6 +40,7 @@ use std::time::Duration;
 
 pub(crate) use rendition::RenditionName;
 pub(crate) use source::{HlsError, Playlists, Viewer};
+pub(super) use source::{ROUNDING_US, is_allowed};
 pub(crate) use span::{BadSpan, Span, SpanClock};
 
 use media::{Position, StreamId};

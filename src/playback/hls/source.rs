@@ -113,7 +113,7 @@ const ORDINAL_END: Ordinal = Ordinal(i64::MAX as u64);
 /// Beyond every time.
 const OPEN_END_US: i64 = i64::MAX;
 /// Times given in milliseconds are up to this much before the fragment they were read from.
-const ROUNDING_US: i64 = 1_000;
+pub(in crate::playback) const ROUNDING_US: i64 = 1_000;
 /// A past range is complete when it ended this long ago, whatever may still be on its way.
 const SETTLED_US: i64 = 30_000_000;
 
@@ -462,6 +462,6 @@ impl Listed {
 }
 
 /// As a whole: a fragment that reaches over an end would show what lies beyond.
-fn is_allowed(allowed: Option<(ProducerTime, ProducerTime)>, info: &FragmentInfo) -> bool {
+pub(in crate::playback) fn is_allowed(allowed: Option<(ProducerTime, ProducerTime)>, info: &FragmentInfo) -> bool {
     allowed.is_none_or(|(from, to)| info.producer_time >= from && info.producer_end() <= to)
 }

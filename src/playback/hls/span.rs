@@ -9,7 +9,7 @@ use store::Select;
 use super::date::push_date_micros;
 
 /// The clock that the times of a request are of.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) enum SpanClock {
     #[default]
     Producer,
@@ -120,7 +120,7 @@ const QUERY_VALUE: percent_encoding::AsciiSet =
 
 impl SpanClock {
     /// The fragments that meet `[from_us, to_us)` of this clock.
-    pub(super) fn select(self, from_us: i64, to_us: i64) -> Select {
+    pub(in crate::playback) fn select(self, from_us: i64, to_us: i64) -> Select {
         match self {
             SpanClock::Producer => {
                 Select::Producer(ProducerTime::from_micros(from_us), ProducerTime::from_micros(to_us))
@@ -130,7 +130,7 @@ impl SpanClock {
     }
 
     /// Start of a fragment by this clock.
-    pub(super) fn start(self, info: &FragmentInfo) -> i64 {
+    pub(in crate::playback) fn start(self, info: &FragmentInfo) -> i64 {
         match self {
             SpanClock::Producer => info.producer_time.micros(),
             SpanClock::Server => info.server_time.micros(),
@@ -138,7 +138,7 @@ impl SpanClock {
     }
 
     /// End of a fragment by this clock.
-    pub(super) fn end(self, info: &FragmentInfo) -> i64 {
+    pub(in crate::playback) fn end(self, info: &FragmentInfo) -> i64 {
         match self {
             SpanClock::Producer => info.producer_end().micros(),
             SpanClock::Server => info.server_end().micros(),

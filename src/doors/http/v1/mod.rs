@@ -5,6 +5,7 @@
 use super::route::Route;
 
 pub(crate) mod access;
+pub(crate) mod clip;
 pub(crate) mod events;
 pub(crate) mod fragments;
 pub(crate) mod frames;
@@ -19,6 +20,7 @@ pub(crate) fn routes() -> Vec<Route> {
         fragments::routes(),
         frames::routes(),
         timeline::routes(),
+        clip::routes(),
         server::routes(),
         events::routes(),
     ]

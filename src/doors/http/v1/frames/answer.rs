@@ -169,7 +169,10 @@ impl Form {
         };
         let error = api_error(error);
         let detail = json!({
-            "code": error.code, "message": error.message, "previous": error.previous, "next": error.next,
+            "code": error.code,
+            "message": error.message,
+            "previous": error.previous.map(format_producer),
+            "next": error.next.map(format_producer),
         });
         match self {
             Form::Parts(_) => {

@@ -15,7 +15,6 @@ use crate::auth::Action;
 use crate::doors::http::App;
 use crate::doors::http::error::{ApiError, Code};
 use crate::doors::http::route::{Caller, Needs, On, Route};
-use crate::doors::http::time::format_producer;
 use crate::frames::FramesError;
 use crate::workers::WorkError;
 
@@ -111,11 +110,9 @@ async fn refuse(app: &App, stream: media::StreamId, was_trimmed: bool, error: Fr
 fn api_error(error: FramesError) -> ApiError {
     let text = error.to_string();
     match error {
-        FramesError::NoMedia { before, after, .. } => ApiError {
-            previous: before.map(format_producer),
-            next: after.map(format_producer),
-            ..ApiError::new(Code::NoMedia, text)
-        },
+        FramesError::NoMedia { before, after, .. } => {
+            ApiError { previous: before, next: after, ..ApiError::new(Code::NoMedia, text) }
+        }
         FramesError::Gone { earliest } => {
             let earliest = earliest.map(|time| media::ServerTime::from_micros(time.micros()));
             ApiError::gone(text, earliest)

@@ -1,0 +1,133 @@
+//! The bytes of a planned file in order, read as they are sent.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, TryStreamExt};
+
+use super::progressive::{Plan, Stretch};
+use super::{Clip, Clips};
+use crate::live::{Handle, Hub};
+
+/// Small fragments are read together up to this many bytes, large ones in pieces of it.
+const READ_BYTES: u64 = 1 << 20;
+/// A fragment up to this long is read as a whole when half of it is wanted: so every byte of it is checked.
+const WHOLE_MAX: u32 = 4 << 20;
+/// Reads under way: one is sent while the next comes.
+const AHEAD: usize = 2;
+
+/// What is read of one fragment, and which parts of it are sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Load {
+    pub handle: Handle,
+    pub read: Range<u32>,
+    /// Parts of the fragment's body, inside of `read`.
+    pub sent: Vec<Range<u32>>,
+}
+
+impl Clips {
+    /// Bytes `range` of the file. An error ends it: the client must see that something is missing.
+    pub(crate) fn body(&self, clip: &Clip, range: Range<u64>) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
+        let (hub, stream) = (self.hub.clone(), clip.stream);
+        let head_len = clip.plan.head.len() as u64;
+        let head = clip.plan.head.slice(range.start.min(head_len) as usize..range.end.min(head_len) as usize);
+        let head = (!head.is_empty()).then_some(Ok(head));
+        let loads = Loads::new(clip.plan.clone(), range);
+        let payload = futures_util::stream::iter(loads)
+            .map(move |loads| read(hub.clone(), stream, loads))
+            .buffered(AHEAD)
+            .map_ok(|parts| futures_util::stream::iter(parts.into_iter().map(Ok)))
+            .try_flatten();
+        futures_util::stream::iter(head).chain(payload)
+    }
+}
+
+async fn read(hub: Arc<Hub>, stream: media::StreamId, loads: Vec<Load>) -> io::Result<Vec<Bytes>> {
+    let parts = loads.iter().map(|load| (load.handle, load.read.clone())).collect();
+    let bytes = hub.read_parts(stream, parts).await.map_err(|error| {
+        tracing::warn!(%stream, %error, "a clip breaks off: what it still needed cannot be read");
+        io::Error::other(error)
+    })?;
+    let mut sent = Vec::with_capacity(loads.len());
+    for (load, bytes) in loads.iter().zip(bytes) {
+        for part in &load.sent {
+            let part = (part.start - load.read.start) as usize..(part.end - load.read.start) as usize;
+            // A body in memory that is shorter than it says cannot be; a clip must never be short.
+            let whole = part.end <= bytes.len();
+            sent.push(if whole { bytes.slice(part) } else { return Err(io::ErrorKind::UnexpectedEof.into()) });
+        }
+    }
+    Ok(sent)
+}
+
+/// The reads that bring bytes `range` of a file, a batch at a time.
+pub(super) struct Loads {
+    plan: Arc<Plan>,
+    range: Range<u64>,
+    /// The next stretch, and what of it is done.
+    next: usize,
+    done: u64,
+}
+
+impl Loads {
+    pub(super) fn new(plan: Arc<Plan>, range: Range<u64>) -> Loads {
+        let next = plan.pieces.partition_point(|piece| piece.at + piece.len() <= range.start);
+        let done = plan.pieces.get(next).map_or(0, |piece| range.start.saturating_sub(piece.at));
+        Loads { plan, range, next, done }
+    }
+}
+
+impl Iterator for Loads {
+    type Item = Vec<Load>;
+
+    fn next(&mut self) -> Option<Vec<Load>> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while let Some(piece) = self.plan.pieces.get(self.next) {
+            let end = self.range.end.saturating_sub(piece.at).min(piece.len());
+            if end <= self.done {
+                break;
+            }
+            let as_whole = piece.body_len <= WHOLE_MAX && piece.len() >= u64::from(piece.body_len / 2);
+            let upto = if as_whole { end } else { end.min(self.done + READ_BYTES - bytes.min(READ_BYTES - 1)) };
+            let sent = part(piece, self.done..upto);
+            bytes += upto - self.done;
+            if as_whole {
+                batch.push(Load { handle: piece.handle, read: 0..piece.body_len, sent });
+            } else {
+                batch.extend(sent.into_iter().map(|range| Load {
+                    handle: piece.handle,
+                    read: range.clone(),
+                    sent: vec![range],
+                }));
+            }
+            self.done = upto;
+            if upto == piece.len() {
+                (self.next, self.done) = (self.next + 1, 0);
+            }
+            if bytes >= READ_BYTES {
+                break;
+            }
+        }
+        (!batch.is_empty()).then_some(batch)
+    }
+}
+
+/// Bytes `range` of a stretch, as parts of the fragment's body.
+fn part(piece: &Stretch, range: Range<u64>) -> Vec<Range<u32>> {
+    let mut at = 0u64;
+    let mut parts = Vec::with_capacity(piece.ranges.len());
+    for whole in &piece.ranges {
+        let len = u64::from(whole.end - whole.start);
+        let from = range.start.clamp(at, at + len) - at;
+        let to = range.end.clamp(at, at + len) - at;
+        if from < to {
+            // Both are at most the length of the range.
+            parts.push(whole.start + from as u32..whole.start + to as u32);
+        }
+        at += len;
+    }
+    parts
+}
