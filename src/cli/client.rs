@@ -70,6 +70,33 @@ impl Client {
         self.read(request.call())
     }
 
+    /// The open answer to a GET or HEAD of a body of any length, read as it comes for as long as it goes on.
+    ///
+    /// # Errors
+    /// When the server is not reached, or refuses.
+    pub(crate) fn open(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, String)],
+    ) -> Result<http::Response<ureq::Body>, ClientError> {
+        let request = http::Request::builder().method(method).uri(self.url_of(path));
+        let request = headers.iter().fold(request.header("authorization", self.bearer()), |request, (name, value)| {
+            request.header(*name, value)
+        });
+        let request = request.body(()).map_err(|_| ClientError::NoUrl { url: self.url.clone() })?;
+        let request = self.agent.configure_request(request).timeout_global(None);
+        let request = request.timeout_per_read(Some(SILENCE_MAX)).build();
+        let outcome = self.agent.run(request);
+        match outcome {
+            Ok(answer) if answer.status().is_success() => Ok(answer),
+            outcome => match self.read(outcome) {
+                Err(error) => Err(error),
+                Ok(_) => Err(self.strange("a refusal without an error".to_owned())),
+            },
+        }
+    }
+
     pub(crate) fn delete(&self, path: &str) -> Result<Value, ClientError> {
         let request = self.agent.delete(self.url_of(path)).header("authorization", self.bearer());
         self.read(request.call())
@@ -83,19 +110,6 @@ impl Client {
     pub(crate) fn patch(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
         let request = self.agent.patch(self.url_of(path)).header("authorization", self.bearer());
         self.read(request.send_json(body))
-    }
-
-    /// An answer whose body is read as it comes, for as long as it goes on.
-    pub(crate) fn open(&self, path: &str) -> Result<http::Response<ureq::Body>, ClientError> {
-        let request = self.agent.get(self.url_of(path)).header("authorization", self.bearer());
-        let request = request.config().timeout_global(None).timeout_per_read(Some(SILENCE_MAX)).build();
-        match request.call() {
-            Ok(response) if response.status().is_success() => Ok(response),
-            refused => match self.read(refused) {
-                Err(error) => Err(error),
-                Ok(_) => Err(self.strange("a refusal without an error".to_owned())),
-            },
-        }
     }
 
     /// A body that ended before it was whole.

@@ -5,6 +5,7 @@
 
 mod access;
 mod client;
+mod clip;
 mod disk;
 mod frames;
 mod health;
@@ -60,6 +61,8 @@ enum Command {
     Publish(publish::Args),
     /// Takes pictures out of a stream: at instants, of a range, or the newest.
     Frames(frames::FramesArgs),
+    /// Takes a range of a stream away as a file; a download that was broken off goes on.
+    Clip(clip::ClipArgs),
     /// Streams: list, create, show, update, remove.
     #[command(subcommand)]
     Stream(stream::StreamCommand),
@@ -115,6 +118,7 @@ fn dispatch(common: &Common, command: Command) -> Result<ExitCode, CommandError>
         Command::Serve(args) => serve::run(common, args)?,
         Command::Publish(args) => return Ok(publish::run(&args)),
         Command::Frames(args) => return frames::run(common, &Client::new(common)?, &args),
+        Command::Clip(args) => clip::run(common, &Client::new(common)?, &args)?,
         Command::Stream(command) => stream::run(common, &Client::new(common)?, command)?,
         Command::Token(command) => access::run_token(common, &Client::new(common)?, command)?,
         Command::Key(command) => access::run_key(common, &Client::new(common)?, command)?,
@@ -176,6 +180,8 @@ mod tests {
             "kinora frames gate --at 2026-05-01T08:00:00Z,1777622400000 --pick key --width 640 -o pictures",
             "kinora frames gate --from 2026-05-01T08:00:00Z --to 2026-05-01T09:00:00Z --every 1s --format png --json",
             "kinora frames gate --last 5m --every key --crop 0,0,640,360 --quality 70 --connections 4 --force",
+            "kinora clip gate --from 2026-05-01T08:00:00Z --to 2026-05-01T09:00:00Z -o gate.mp4 --gaps keep --audio none --json",
+            "kinora clip gate --last 5m --force",
             "kinora health",
             "kinora reload",
             "kinora probe-disk --count 10",

@@ -128,7 +128,7 @@ impl FramesArgs {
         let every = self.every.unwrap_or(Every::All);
         if let Some(span) = self.last {
             let path = format!("/v1/streams/{}/frames?at=latest&width=16", encode(&self.stream));
-            let newest = client.open(&path)?;
+            let newest = client.open("GET", &path, &[])?;
             let time = newest.headers().get("kinora-time").and_then(|time| time.to_str().ok());
             let time = time.ok_or_else(|| client.strange("a picture without a time".to_owned()))?;
             let to_us = micros("Kinora-Time", time)?.saturating_add(1);

@@ -120,7 +120,7 @@ impl Fetch<'_> {
     fn once(&self, part: &mut Part, shared: &Shared) -> Result<(), CommandError> {
         let range = self.wanted.range();
         let Some(query) = part.query(range) else { return Ok(()) };
-        let answer = match self.client.open(&format!("{}&{query}", self.path)) {
+        let answer = match self.client.open("GET", &format!("{}&{query}", self.path), &[]) {
             Ok(answer) => answer,
             Err(error) => return self.refused(part, error, shared),
         };
