@@ -1,8 +1,11 @@
 //! Clips of real recordings, judged by players that share no code with us: the first picture is the one that was asked for, no
 //! picture is missing or too many, sound and picture stay in step, and parts of a file are parts of the whole.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 
@@ -112,6 +115,15 @@ fn clip_has_exactly_the_pictures_that_were_asked_for() {
                 let due = f64::from(number) * 0.04;
                 assert!((at - due).abs() < 0.002, "{name}: picture {number} of {from} to {to} at {at}");
             }
+            let body = get(&server, &address(&server, name, from, to, "&format=fmp4")).body;
+            assert!(body.windows(4).any(|four| four == b"mvex"), "{name}: fragments");
+            let path = files.keep(&format!("{name}-{from}-{to}-fragmented.mp4"), &body);
+            let got = pictures(text(&path));
+            // What the last pictures refer to is shown too: fragments have no edit at their end.
+            let asked: Vec<&str> = hashes(&got).into_iter().filter(|hash| hashes(expected).contains(hash)).collect();
+            assert_eq!(asked, hashes(expected), "{name}: fragments of {from} to {to}");
+            assert_eq!(got[0].1, expected[0].1, "{name}: fragments of {from} to {to} begin on the picture");
+            assert!(got.len() - expected.len() <= 3, "{name}: {} pictures for {from} to {to}", got.len());
         }
     }
 }
@@ -145,6 +157,13 @@ fn clip_is_a_file_with_a_length_a_name_and_parts() {
             assert!(part.body == whole.body[start..end], "{range} is not what the whole has there");
         }
     }
+    let film = address(&server, "bframes", 30, 160, "&format=fmp4");
+    let whole_film = get(&server, &film).body;
+    for start in (0..whole_film.len()).step_by(whole_film.len() / 9) {
+        let part = get_with(&server, "GET", &film, &[("range", &format!("bytes={start}-"))]);
+        assert_eq!(part.status, 206);
+        assert!(part.body == whole_film[start..], "from {start}");
+    }
     let outside = get_with(&server, "GET", &path, &[("range", &format!("bytes={len}-"))]);
     assert_eq!((outside.status, header(&outside, "content-range")), (416, format!("bytes */{len}")));
     assert_eq!(get_with(&server, "GET", &path, &[("if-none-match", &etag)]).status, 304);
@@ -162,12 +181,13 @@ fn sound_and_picture_of_clips_are_in_step() {
     let files = Files::new();
     let sent = ffmpeg(text(&clip("flash-beep.mp4"))).beeps_after_flashes("sent");
     let middle = files.keep("middle.mp4", &get(&server, &address(&server, "flash-beep", 63, 213, "")).body);
+    let film = files.keep("film.mp4", &get(&server, &address(&server, "flash-beep", 13, 3_000, "&format=fmp4")).body);
     let both = files.keep("both.mp4", &get(&server, &address(&server, "flash-beep", 0, 3_000, "")).body);
     let kept = files.keep("kept.mp4", &get(&server, &address(&server, "flash-beep", 0, 3_000, "&gaps=keep")).body);
-    for (path, count) in [(&middle, 6), (&both, 20), (&kept, 20)] {
+    for (path, count) in [(&middle, 6), (&both, 20), (&kept, 20), (&film, 19)] {
         let mut players = vec![("FFmpeg", ffmpeg(text(path)))];
-        if path != &kept {
-            // GStreamer's `level` counts samples, and so does not notice a pause.
+        if path != &kept && path != &film {
+            // GStreamer's `level` counts samples, and so does not notice a pause, nor where fragments begin.
             players.push(("GStreamer", gstreamer(text(path))));
         }
         for (player, played) in players {
@@ -269,4 +289,82 @@ fn what_is_no_clip_is_refused_with_its_reason() {
     assert_eq!(server.request("GET", &format!("{path}&token={token}"), None, None).status, 200);
     assert_eq!(server.request("GET", &format!("{path}&token={}", server.admin), None, None).status, 403);
     assert_eq!(server.request("GET", &path, None, None).status, 401);
+}
+
+/// Passes HTTP on to `address`, and breaks off the first `breaks` connections that have brought 100,000 bytes.
+fn bad_line(address: &str, breaks: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("known"));
+    let address = address.trim_start_matches("http://").to_owned();
+    static BROKEN: AtomicUsize = AtomicUsize::new(0);
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (Ok(mut client), Ok(mut server)) = (client, TcpStream::connect(&address)) else { return };
+            let (mut from, mut to) = (client.try_clone().expect("a handle"), server.try_clone().expect("a handle"));
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            std::thread::spawn(move || {
+                let (mut passed, mut buffer) = (0, [0; 10_000]);
+                while let Ok(count @ 1..) = server.read(&mut buffer) {
+                    passed += count;
+                    let is_enough = passed > 100_000;
+                    if is_enough && BROKEN.fetch_add(1, Ordering::Relaxed) < breaks {
+                        break;
+                    }
+                    if client.write_all(&buffer[..count]).is_err() {
+                        break;
+                    }
+                }
+                let _ = client.shutdown(std::net::Shutdown::Both);
+                let _ = server.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    });
+    url
+}
+
+#[test]
+fn command_takes_a_clip_away_over_a_bad_line_and_goes_on_where_it_was() {
+    let server = Server::start();
+    record(&server, &["bframes"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let start = start_of(&server, "bframes");
+    let (from, to) = (time(start + 1_475_000), time(start + 6_000_000));
+    let take = |url: &str, more: &[&str]| -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kinora"));
+        command.args(["clip", "bframes", "--from", &from, "--to", &to, "--json"]).args(more);
+        let command = command.env("KINORA_URL", url).env("KINORA_TOKEN", &server.admin).current_dir(folder.path());
+        command.output().expect("run kinora clip")
+    };
+    let whole = get(&server, &format!("/v1/streams/bframes/clip.mp4?from={from}&to={to}"));
+    let said = |output: &Output| -> Value {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    let first = said(&take(&bad_line(&server.http, 3), &[]));
+    let name = first["file"].as_str().expect("a name").to_owned();
+    assert!(name.starts_with("bframes-2") && name.ends_with(".mp4"), "{name}");
+    assert!(std::fs::read(folder.path().join(&name)).expect("a file") == whole.body);
+    let again = take(&server.http, &[]);
+    assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("--force"));
+    assert!(take(&server.http, &["--force"]).status.success());
+    // What an earlier call left.
+    let half = whole.body.len() / 2;
+    std::fs::write(folder.path().join("a.mp4.part"), &whole.body[..half]).expect("written");
+    std::fs::write(folder.path().join("a.mp4.part.tag"), whole.headers["etag"].as_bytes()).expect("written");
+    let resumed = said(&take(&server.http, &["-o", "a.mp4"]));
+    assert_eq!(
+        (resumed["resumed_at"].as_u64(), resumed["bytes"].as_u64()),
+        (Some(half as u64), Some(2 * half as u64 + whole.body.len() as u64 % 2))
+    );
+    assert!(std::fs::read(folder.path().join("a.mp4")).expect("a file") == whole.body);
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder.path()).expect("a folder").map(|one| one.expect("an entry").file_name()).collect();
+    files.sort();
+    assert_eq!(files, ["a.mp4", name.as_str()], "nothing else is left");
+    let nothing = take(&server.http, &["--gaps", "keep", "--audio", "none", "-o", "/nonexistent/a.mp4"]);
+    assert!(String::from_utf8_lossy(&nothing.stderr).contains("failed to write"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kinora"));
+    let command = command.args(["clip", "none", "--last", "5m"]).env("KINORA_URL", &server.http);
+    let refused = command.env("KINORA_TOKEN", &server.admin).output().expect("run kinora clip");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("stream_not_found"), "{refused:?}");
 }

@@ -1,14 +1,19 @@
 //! The bytes of a planned file in order, read as they are sent.
 
+use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, TryStreamExt};
+use media::StreamId;
+use store::StoreError;
 
+use super::fragmented::{Film, Reader, Sent};
 use super::progressive::{Plan, Stretch};
-use super::{Clip, Clips};
+use super::{Clip, Clips, Form};
 use crate::live::{Handle, Hub};
 
 /// Small fragments are read together up to this many bytes, large ones in pieces of it.
@@ -29,27 +34,107 @@ pub(super) struct Load {
 
 impl Clips {
     /// Bytes `range` of the file. An error ends it: the client must see that something is missing.
-    pub(crate) fn body(&self, clip: &Clip, range: Range<u64>) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
-        let (hub, stream) = (self.hub.clone(), clip.stream);
-        let head_len = clip.plan.head.len() as u64;
-        let head = clip.plan.head.slice(range.start.min(head_len) as usize..range.end.min(head_len) as usize);
-        let head = (!head.is_empty()).then_some(Ok(head));
-        let loads = Loads::new(clip.plan.clone(), range);
-        let payload = futures_util::stream::iter(loads)
-            .map(move |loads| read(hub.clone(), stream, loads))
-            .buffered(AHEAD)
-            .map_ok(|parts| futures_util::stream::iter(parts.into_iter().map(Ok)))
-            .try_flatten();
-        futures_util::stream::iter(head).chain(payload)
+    pub(crate) fn body(&self, clip: &Clip, range: Range<u64>) -> BoxStream<'static, io::Result<Bytes>> {
+        match &clip.form {
+            Form::Progressive(plan) => planned(self.hub.clone(), clip.stream, plan.clone(), range).boxed(),
+            Form::Fragmented(film) => {
+                let front_len = film.front_len();
+                let front = range.start.min(front_len)..range.end.min(front_len);
+                let front = planned(self.hub.clone(), clip.stream, film.front.clone(), front);
+                let rest = range.start.saturating_sub(front_len)..range.end.saturating_sub(front_len);
+                front.chain(filmed(self.hub.clone(), film.clone(), rest)).boxed()
+            }
+        }
     }
 }
 
-async fn read(hub: Arc<Hub>, stream: media::StreamId, loads: Vec<Load>) -> io::Result<Vec<Bytes>> {
+/// Bytes `range` of a planned file.
+fn planned(
+    hub: Arc<Hub>,
+    stream: StreamId,
+    plan: Arc<Plan>,
+    range: Range<u64>,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
+    let head_len = plan.head.len() as u64;
+    let head = plan.head.slice(range.start.min(head_len) as usize..range.end.min(head_len) as usize);
+    let head = (!head.is_empty()).then_some(Ok(head));
+    let payload = futures_util::stream::iter(Loads::new(plan, range))
+        .map(move |loads| read(hub.clone(), stream, loads))
+        .buffered(AHEAD)
+        .map_ok(|parts| futures_util::stream::iter(parts.into_iter().map(Ok)))
+        .try_flatten();
+    futures_util::stream::iter(head).chain(payload)
+}
+
+/// Bytes `range` of all fragments of a film.
+fn filmed(hub: Arc<Hub>, film: Arc<Film>, range: Range<u64>) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
+    let state =
+        Projector { reader: film.reader(range.start), stream: film.stream(), hub, coming: VecDeque::new(), range };
+    futures_util::stream::try_unfold(state, |mut state| async move {
+        Ok::<_, io::Error>(
+            state.next().await?.map(|parts| (futures_util::stream::iter(parts.into_iter().map(Ok)), state)),
+        )
+    })
+    .try_flatten()
+}
+
+/// Sends a film.
+struct Projector {
+    hub: Arc<Hub>,
+    stream: StreamId,
+    reader: Reader,
+    coming: VecDeque<Sent>,
+    /// What is still wanted of all fragments.
+    range: Range<u64>,
+}
+
+impl Projector {
+    /// The next bytes; none at the end.
+    async fn next(&mut self) -> io::Result<Option<Vec<Bytes>>> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while self.range.start + bytes < self.range.end && bytes < READ_BYTES {
+            let Some(sent) = self.coming.pop_front() else {
+                let more = self.reader.next(&self.hub).await.map_err(|error| breaks_off(self.stream, error))?;
+                // The length was promised.
+                let more = more.ok_or_else(|| breaks_off(self.stream, StoreError::Gone))?;
+                self.coming = more.into();
+                continue;
+            };
+            let end = sent.at + sent.len();
+            if end > self.range.start {
+                bytes = end - self.range.start;
+                batch.push(sent);
+            }
+        }
+        if batch.is_empty() {
+            return Ok(None);
+        }
+        let parts = batch.iter().map(|sent| (sent.handle, sent.read())).collect();
+        let bodies = self.hub.read_parts(self.stream, parts).await;
+        let bodies = bodies.map_err(|error| breaks_off(self.stream, error))?;
+        let mut out = Vec::with_capacity(batch.len());
+        for (sent, body) in batch.iter().zip(&bodies) {
+            let made = Bytes::from(sent.bytes(body)?);
+            let wanted = self.range.start - sent.at..(self.range.end - sent.at).min(sent.len());
+            if made.len() as u64 != sent.len() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            out.push(made.slice(wanted.start as usize..wanted.end as usize));
+            self.range.start = sent.at + wanted.end;
+        }
+        Ok(Some(out))
+    }
+}
+
+fn breaks_off(stream: StreamId, error: StoreError) -> io::Error {
+    tracing::warn!(%stream, %error, "a clip breaks off: what it still needed cannot be read");
+    io::Error::other(error)
+}
+
+async fn read(hub: Arc<Hub>, stream: StreamId, loads: Vec<Load>) -> io::Result<Vec<Bytes>> {
     let parts = loads.iter().map(|load| (load.handle, load.read.clone())).collect();
-    let bytes = hub.read_parts(stream, parts).await.map_err(|error| {
-        tracing::warn!(%stream, %error, "a clip breaks off: what it still needed cannot be read");
-        io::Error::other(error)
-    })?;
+    let bytes = hub.read_parts(stream, parts).await.map_err(|error| breaks_off(stream, error))?;
     let mut sent = Vec::with_capacity(loads.len());
     for (load, bytes) in loads.iter().zip(bytes) {
         for part in &load.sent {

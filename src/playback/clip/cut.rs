@@ -19,6 +19,8 @@ pub(super) struct Raw {
     pub size: u32,
     /// In ticks of the track.
     pub duration: u32,
+    /// Presentation time minus decode time, in ticks of the track.
+    pub offset: u32,
     pub sync: bool,
 }
 
@@ -50,6 +52,14 @@ impl Cut {
     pub fn time(&self, run: usize, timescale: Timescale, ticks: i64) -> i64 {
         ticks.saturating_sub(rescale(self.shifts[run], MOVIE_TIMESCALE, timescale))
     }
+}
+
+/// The last fragment of these with a sample of the leading track that was taken before the end of the range, and that sample's
+/// presentation time and end.
+pub(super) fn last(chosen: &Chosen, loaded: &Loaded, lead: usize, request: Request) -> Option<(usize, i64, i64)> {
+    let moments = Moments { chosen, loaded, lead, request };
+    let (at, pts) = moments.last(0, i64::MIN)?;
+    Some((at, pts, moments.end_of(at, pts)))
 }
 
 /// Finds the cut; none when nothing of the leading track lies in the range.

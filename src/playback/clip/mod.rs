@@ -1,7 +1,8 @@
 //! Clips: a range of a stream as one MP4 file, sent as it is read, with the media as it is stored.
 //!
 //! What belongs here: which fragments a clip is made of ([`select`]), where it starts and ends and how its stretches are put
-//! together ([`cut`]), the head and the places of a progressive file ([`progressive`]), and the bytes in order ([`body`]).
+//! together ([`cut`]), the head and the places of a progressive file ([`progressive`]), a fragmented file of any length
+//! ([`fragmented`]), and the bytes in order ([`body`]).
 //!
 //! Not here: routes, headers and byte ranges (`doors::http::v1::clip`), how boxes are written (`media::container`).
 //!
@@ -22,6 +23,7 @@
 
 mod body;
 mod cut;
+mod fragmented;
 mod progressive;
 mod select;
 #[cfg(test)]
@@ -37,6 +39,7 @@ use tokio::sync::Semaphore;
 
 use super::hls::SpanClock;
 use crate::live::Hub;
+use fragmented::Film;
 use progressive::Plan;
 
 /// Longest range of a progressive file, microseconds: its head has a line for each sample.
@@ -121,28 +124,46 @@ pub(crate) struct SameTracks {
 #[derive(Clone, Debug)]
 pub(crate) struct Clip {
     stream: StreamId,
-    plan: Arc<Plan>,
+    form: Form,
+}
+
+#[derive(Clone, Debug)]
+enum Form {
+    Progressive(Arc<Plan>),
+    Fragmented(Arc<Film>),
 }
 
 impl Clip {
     /// Bytes of the file.
     pub(crate) fn len(&self) -> u64 {
-        self.plan.len
+        match &self.form {
+            Form::Progressive(plan) => plan.len,
+            Form::Fragmented(film) => film.len,
+        }
     }
 
     /// The same for the same file, in every life of the server; quotes included.
     pub(crate) fn etag(&self) -> &str {
-        &self.plan.etag
+        match &self.form {
+            Form::Progressive(plan) => &plan.etag,
+            Form::Fragmented(film) => &film.etag,
+        }
     }
 
     /// When the first picture was taken, in microseconds of the clock that was asked for.
     pub(crate) fn start_us(&self) -> i64 {
-        self.plan.start_us
+        match &self.form {
+            Form::Progressive(plan) => plan.start_us,
+            Form::Fragmented(film) => film.start_us,
+        }
     }
 
     /// Whether there are pictures in it.
     pub(crate) fn has_video(&self) -> bool {
-        self.plan.has_video
+        match &self.form {
+            Form::Progressive(plan) => plan.has_video,
+            Form::Fragmented(film) => film.has_video,
+        }
     }
 }
 
@@ -175,12 +196,22 @@ impl Clips {
         chosen.fragments.iter().for_each(|one| (one.info.position, one.info.body_len).hash(&mut hasher));
         let key = hasher.finish();
         if let Some(plan) = self.remembered(key) {
-            return Ok(Clip { stream: asker.stream, plan });
+            return Ok(Clip { stream: asker.stream, form: Form::Progressive(plan) });
         }
         let _permit = self.planning.acquire().await.expect("the semaphore is never closed");
         let plan = Arc::new(progressive::plan(&self.hub, asker.stream, request, chosen).await?);
         self.remember(key, plan.clone());
-        Ok(Clip { stream: asker.stream, plan })
+        Ok(Clip { stream: asker.stream, form: Form::Progressive(plan) })
+    }
+
+    /// The fragmented file of a range of any length.
+    ///
+    /// # Errors
+    /// See [`ClipError`].
+    pub(crate) async fn fragmented(&self, asker: Asker, request: Request) -> Result<Clip, ClipError> {
+        let _permit = self.planning.acquire().await.expect("the semaphore is never closed");
+        let film = fragmented::plan(&self.hub, asker, request).await?;
+        Ok(Clip { stream: asker.stream, form: Form::Fragmented(Arc::new(film)) })
     }
 
     fn remembered(&self, key: u64) -> Option<Arc<Plan>> {

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use media::container::cmaf::{self, Entry};
 use media::container::mp4::{Chunk, Edit, MOVIE_TIMESCALE, Movie, MovieTrack};
 use media::time::rescale;
-use media::{StartKind, StreamId};
+use media::{StartKind, StreamId, TrackId};
 
 use super::cut::{self, Cut, Loaded, Raw};
 use super::select::{Chosen, Piece, description};
@@ -55,6 +55,19 @@ impl Stretch {
 }
 
 impl Plan {
+    /// The same with another head, of the same length, or without a payload.
+    pub fn with_head(&self, head: Bytes, has_payload: bool) -> Plan {
+        let pieces = if has_payload { self.pieces.clone() } else { Vec::new() };
+        Plan {
+            etag: self.etag.clone(),
+            len: self.len,
+            start_us: self.start_us,
+            has_video: self.has_video,
+            head,
+            pieces,
+        }
+    }
+
     pub fn bytes_held(&self) -> usize {
         let ranges: usize = self.pieces.iter().map(|piece| piece.ranges.len()).sum();
         self.head.len() + self.pieces.len() * size_of::<Stretch>() + ranges * size_of::<Range<u32>>()
@@ -63,6 +76,25 @@ impl Plan {
 
 /// Plans the file of these fragments: reads their heads, and no payload.
 pub(super) async fn plan(hub: &Hub, stream: StreamId, request: Request, chosen: Chosen) -> Result<Plan, ClipError> {
+    let read = read_heads(hub, stream, &chosen).await?;
+    // Some ten milliseconds of arithmetic for an hour.
+    let built = tokio::task::spawn_blocking(move || {
+        let loaded = load(&chosen, read);
+        let cut = cut::find(&chosen, &loaded, request).ok_or(ClipError::NoMedia)?;
+        Ok(build(&chosen, &loaded, &cut, Extent::Whole).plan)
+    });
+    built.await.map_err(|failure| match failure.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => ClipError::NoMedia,
+    })?
+}
+
+/// The `moof` of each wanted track of each fragment.
+pub(super) async fn read_heads(
+    hub: &Hub,
+    stream: StreamId,
+    chosen: &Chosen,
+) -> Result<Vec<Vec<Option<Bytes>>>, ClipError> {
     let wanted = |piece: &Piece| {
         chosen.tracks.iter().filter_map(|track| piece.info.track(track.id).cloned()).collect::<Vec<_>>()
     };
@@ -86,20 +118,11 @@ pub(super) async fn plan(hub: &Hub, stream: StreamId, request: Request, chosen: 
             chosen.tracks.iter().map(|track| piece.info.track(track.id).map(|_| heads.next()).unwrap_or_default());
         read.push(parts.collect::<Vec<Option<Bytes>>>());
     }
-    // Some ten milliseconds of arithmetic for an hour.
-    let built = tokio::task::spawn_blocking(move || {
-        let loaded = load(&chosen, read);
-        let cut = cut::find(&chosen, &loaded, request).ok_or(ClipError::NoMedia)?;
-        Ok(build(&chosen, &loaded, &cut))
-    });
-    built.await.map_err(|failure| match failure.try_into_panic() {
-        Ok(panic) => std::panic::resume_unwind(panic),
-        Err(_) => ClipError::NoMedia,
-    })?
+    Ok(read)
 }
 
 /// The samples that the heads list. Those of a head that is not ours are left out: their fragment is damaged.
-fn load(chosen: &Chosen, heads: Vec<Vec<Option<Bytes>>>) -> Loaded {
+pub(super) fn load(chosen: &Chosen, heads: Vec<Vec<Option<Bytes>>>) -> Loaded {
     let of_fragment = |(piece, heads): (&Piece, Vec<Option<Bytes>>)| {
         let of_track = |(track, head): (&media::Track, Option<Bytes>)| {
             let (Some(head), Some(part)) = (head, piece.info.track(track.id)) else { return Vec::new() };
@@ -109,6 +132,7 @@ fn load(chosen: &Chosen, heads: Vec<Vec<Option<Bytes>>>) -> Loaded {
                 start: part.offset + u32::try_from(sample.range.start).unwrap_or(u32::MAX),
                 size: u32::try_from(sample.range.len()).unwrap_or(u32::MAX),
                 duration: sample.duration,
+                offset: u32::try_from(sample.pts - sample.dts).unwrap_or(0),
                 sync: sample.sync,
             });
             raw.collect()
@@ -126,9 +150,25 @@ struct Draft {
     entries: Vec<Bytes>,
     /// When its last sample ends.
     end: i64,
+    /// How much earlier than shown its fragments decode, in ticks of the track.
+    delay: i64,
 }
 
-pub(super) fn build(chosen: &Chosen, loaded: &Loaded, cut: &Cut) -> Plan {
+/// Whether fragments follow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Extent {
+    Whole,
+    /// The cut's end is that of all fragments, which follow.
+    Front,
+}
+
+/// A plan, and the decode time of each track's first sample in ticks of the track from the first picture on.
+pub(super) struct Built {
+    pub plan: Plan,
+    pub origins: Vec<(TrackId, i64)>,
+}
+
+pub(super) fn build(chosen: &Chosen, loaded: &Loaded, cut: &Cut, extent: Extent) -> Built {
     let mut drafts: Vec<Draft> = chosen
         .tracks
         .iter()
@@ -137,6 +177,7 @@ pub(super) fn build(chosen: &Chosen, loaded: &Loaded, cut: &Cut) -> Plan {
             chunks: Vec::new(),
             entries: vec![track.sample_entry.clone()],
             end: i64::MIN,
+            delay: 0,
         })
         .collect();
     let mut pieces: Vec<Stretch> = Vec::with_capacity(cut.last - cut.first + 1);
@@ -175,17 +216,22 @@ pub(super) fn build(chosen: &Chosen, loaded: &Loaded, cut: &Cut) -> Plan {
                 at += u64::from(range.end - range.start);
                 ranges.push(range);
             }
-            let part_end = piece.info.track(track.id).map(|part| part.first_pts.saturating_add_unsigned(part.duration));
-            draft.end = draft.end.max(part_end.map_or(i64::MIN, |end| cut.time(piece.run, track.timescale, end)));
+            if let Some(part) = piece.info.track(track.id) {
+                let end = part.first_pts.saturating_add_unsigned(part.duration);
+                draft.end = draft.end.max(cut.time(piece.run, track.timescale, end));
+                draft.delay = draft.delay.max(part.first_pts.saturating_sub(part.first_dts));
+            }
         }
         if !ranges.is_empty() {
             pieces.push(Stretch { at: start, handle: piece.handle, body_len: piece.info.body_len, ranges });
         }
     }
-    let tracks = chosen.tracks.iter().zip(drafts).filter(|(_, draft)| !draft.samples.is_empty());
-    let tracks: Vec<MovieTrack> = tracks.map(|(track, draft)| finish(track, draft, cut)).collect();
+    let is_kept = |draft: &Draft| extent == Extent::Front || !draft.samples.is_empty();
+    let tracks = chosen.tracks.iter().zip(drafts).filter(|(_, draft)| is_kept(draft));
+    let finished = tracks.map(|(track, draft)| finish(track, draft, cut, extent));
+    let (tracks, origins): (Vec<MovieTrack>, Vec<_>) = finished.unzip();
     let has_video = tracks.iter().any(|track| track.track.codec.is_video());
-    let movie = Movie { tracks, payload_len: at };
+    let movie = Movie { tracks, payload_len: at, fragments_follow: extent == Extent::Front };
     let head = Bytes::from(movie.head());
     let mut hasher = DefaultHasher::new();
     hasher.write(&head);
@@ -197,7 +243,7 @@ pub(super) fn build(chosen: &Chosen, loaded: &Loaded, cut: &Cut) -> Plan {
     }
     let len = head.len() as u64 + at;
     let etag = format!("\"{:016x}-{len:x}\"", hasher.finish());
-    Plan { etag, len, start_us: cut.start_us, has_video, head, pieces }
+    Built { plan: Plan { etag, len, start_us: cut.start_us, has_video, head, pieces }, origins }
 }
 
 /// The samples of a track in a fragment that the file has: they lie behind each other.
@@ -224,13 +270,13 @@ fn wanted<'a>(chosen: &Chosen, loaded: &'a Loaded, cut: &Cut, fragment: usize, i
 ///
 /// Decode times are the sorted presentation times, as in fragments, moved earlier by what the deepest reordering of the whole
 /// clip needs: so they rise over every joint.
-fn finish(track: &media::Track, draft: Draft, cut: &Cut) -> MovieTrack {
+fn finish(track: &media::Track, draft: Draft, cut: &Cut, extent: Extent) -> (MovieTrack, (TrackId, i64)) {
     let mut times: Vec<i64> = draft.samples.iter().map(|(time, _)| *time).collect();
     times.sort_unstable();
     for at in 1..times.len() {
         times[at] = times[at].max(times[at - 1] + 1);
     }
-    let later = times.iter().zip(&draft.samples).map(|(dts, (pts, _))| dts - pts).max().unwrap_or(0).max(0);
+    let later = times.iter().zip(&draft.samples).map(|(dts, (pts, _))| dts - pts).max().unwrap_or(0).max(draft.delay);
     let last = times.last().copied().unwrap_or(0);
     let ends = times.iter().skip(1).copied().chain([draft.end.max(last + 1)]);
     let narrow = |ticks: i64| u32::try_from(ticks).unwrap_or(if ticks < 0 { 0 } else { u32::MAX });
@@ -245,10 +291,11 @@ fn finish(track: &media::Track, draft: Draft, cut: &Cut) -> MovieTrack {
     let first_shown = times.first().copied().unwrap_or(0);
     let begin = first_shown.max(0);
     let ticks = |media: i64| rescale(media, track.timescale, MOVIE_TIMESCALE);
-    let end = ticks(draft.end).min(cut.end);
+    let end = if extent == Extent::Front { cut.end } else { ticks(draft.end).min(cut.end) };
+    let origin = if times.is_empty() { 0 } else { first_dts };
     let mut entries = draft.entries;
     let own = entries.remove(0);
-    MovieTrack {
+    let movie_track = MovieTrack {
         track: media::Track { sample_entry: own, ..track.clone() },
         more_entries: entries,
         samples,
@@ -258,5 +305,6 @@ fn finish(track: &media::Track, draft: Draft, cut: &Cut) -> MovieTrack {
             start: narrow(begin - first_dts),
             duration: narrow(end - ticks(begin)).max(1),
         },
-    }
+    };
+    (movie_track, (track.id, origin))
 }

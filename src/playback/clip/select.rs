@@ -17,7 +17,7 @@ const LEAD_MAX: u64 = 180;
 /// Fragments before an open random access point among which a closed one is preferred to the nearest.
 pub(super) const OPEN_LEAD_MAX: usize = 12;
 /// Ranges that an error names.
-const RANGES_MAX: usize = 20;
+pub(super) const RANGES_MAX: usize = 20;
 
 /// What of a stream a clip is made of.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ impl Piece {
         Some((part, self.set.track(part.track)?))
     }
 
-    fn has_video(&self) -> bool {
+    pub fn has_video(&self) -> bool {
         self.info.tracks.iter().any(|part| self.set.track(part.track).is_some_and(|track| track.codec.is_video()))
     }
 }
@@ -69,11 +69,11 @@ pub(super) async fn choose(hub: &Hub, asker: Asker, request: Request) -> Result<
     let mut all = lead_in(hub, asker, &first.info).await?;
     let lead = all.len();
     all.append(&mut found);
-    assemble(hub, asker.stream, request, all, lead).await
+    assemble(hub, asker.stream, request, all, lead, Take::Decodable).await
 }
 
 /// Refuses a range that starts before what retention has left.
-async fn refuse_gone(hub: &Hub, asker: Asker, from_us: i64, clock: SpanClock) -> Result<(), ClipError> {
+pub(super) async fn refuse_gone(hub: &Hub, asker: Asker, from_us: i64, clock: SpanClock) -> Result<(), ClipError> {
     if !asker.was_trimmed {
         return Ok(());
     }
@@ -88,7 +88,7 @@ async fn refuse_gone(hub: &Hub, asker: Asker, from_us: i64, clock: SpanClock) ->
 
 /// The fragments before `first` that its pictures need: back to one that starts at a closed random access point, or, where none is
 /// near, to the nearest that is open.
-async fn lead_in(hub: &Hub, asker: Asker, first: &FragmentInfo) -> Result<Vec<Descriptor>, ClipError> {
+pub(super) async fn lead_in(hub: &Hub, asker: Asker, first: &FragmentInfo) -> Result<Vec<Descriptor>, ClipError> {
     if first.start == StartKind::Closed || first.break_before.is_some() {
         return Ok(Vec::new());
     }
@@ -122,13 +122,22 @@ async fn lead_in(hub: &Hub, asker: Asker, first: &FragmentInfo) -> Result<Vec<De
     }
 }
 
+/// Whether fragments must be decodable after those before them in a list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Take {
+    Decodable,
+    /// The list begins somewhere.
+    All,
+}
+
 /// Finds track sets and stretches, and leaves out what cannot be decoded.
-async fn assemble(
+pub(super) async fn assemble(
     hub: &Hub,
     stream: StreamId,
     request: Request,
     all: Vec<Descriptor>,
     lead: usize,
+    what: Take,
 ) -> Result<Chosen, ClipError> {
     let mut sets: HashMap<TrackSetId, Arc<TrackSet>> = HashMap::new();
     let mut fragments: Vec<Piece> = Vec::with_capacity(all.len());
@@ -150,7 +159,7 @@ async fn assemble(
             && before.is_some_and(|(ordinal, set)| ordinal.0 + 1 == descriptor.info.ordinal.0 && set == id);
         let piece = Piece { handle: descriptor.handle(), info: descriptor.info, set, run };
         let needs_more = piece.info.start == StartKind::Dependent && piece.has_video() && request.audio != Audio::Only;
-        if !continues && needs_more {
+        if !continues && needs_more && what == Take::Decodable {
             continue;
         }
         before = Some((piece.info.ordinal, id));
@@ -163,7 +172,7 @@ async fn assemble(
 }
 
 /// Whether a track can be in a clip, and is wanted there.
-fn is_wanted(track: &Track, audio: Audio) -> bool {
+pub(super) fn is_wanted(track: &Track, audio: Audio) -> bool {
     match track.codec {
         Codec::Opaque => false,
         codec => match audio {
@@ -208,7 +217,7 @@ fn tracks(request: Request, fragments: &[Piece]) -> Result<Vec<Track>, ClipError
 
 /// Whether samples of `other` can be in one track with those of `known`. FFmpeg, GStreamer and Chromium follow pictures of another
 /// size; sound of another rate or other channels none of them was seen to follow in every case.
-fn fits(known: &Track, other: &Track) -> bool {
+pub(super) fn fits(known: &Track, other: &Track) -> bool {
     known.codec == other.codec
         && known.timescale == other.timescale
         && (known.codec.is_video() || known.sample_entry == other.sample_entry)
@@ -234,7 +243,7 @@ fn ranges(request: Request, fragments: &[Piece]) -> Vec<SameTracks> {
     ranges
 }
 
-fn names(set: &TrackSet) -> String {
+pub(super) fn names(set: &TrackSet) -> String {
     let name = |track: &Track| match (track.codec.is_video(), track.channels) {
         (true, _) => format!("{:?} {}x{}", track.codec, track.width, track.height),
         (false, 0) => format!("{:?}", track.codec),

@@ -157,6 +157,19 @@ impl Camera {
     }
 }
 
+/// The fragmented file, and that each part of it is a part of the whole.
+async fn film(camera: &Camera, request: Request) -> Vec<u8> {
+    let clip = camera.clips.fragmented(camera.asker, request).await.unwrap();
+    let whole = camera.bytes(&clip, 0..clip.len()).await.unwrap();
+    assert_eq!(whole.len() as u64, clip.len());
+    for start in (0..clip.len()).step_by(1_237) {
+        let end = (start + 2_000).min(clip.len());
+        let part = camera.bytes(&clip, start..end).await.unwrap();
+        assert!(part == whole[start as usize..end as usize], "{start}..{end}");
+    }
+    whole
+}
+
 fn video() -> Track {
     h264::track(TrackId(1), SPS, &[PPS]).unwrap()
 }
@@ -317,11 +330,65 @@ async fn the_same_clip_has_the_same_tag_and_is_planned_once() {
     camera.shoot_all(&[Closed, Closed]).await;
     let first = camera.clip(pictures(3, 15)).await.unwrap();
     let again = camera.clip(pictures(3, 15)).await.unwrap();
-    assert!(Arc::ptr_eq(&first.plan, &again.plan));
+    let (Form::Progressive(one), Form::Progressive(other)) = (&first.form, &again.form) else { panic!("progressive") };
+    assert!(Arc::ptr_eq(one, other));
     let elsewhere = Clips::new(camera.hub.clone());
     assert_eq!(elsewhere.progressive(camera.asker, pictures(3, 15)).await.unwrap().etag(), first.etag());
     assert_ne!(camera.clip(pictures(4, 15)).await.unwrap().etag(), first.etag());
     let still_growing = camera.clip(pictures(3, 25)).await.unwrap();
     camera.shoot(Closed).await;
     assert_ne!(camera.clip(pictures(3, 25)).await.unwrap().etag(), still_growing.etag());
+}
+
+#[tokio::test]
+async fn fragmented_file_shows_the_same_over_many_pages() {
+    let mut camera = Camera::new();
+    for _ in 0..10 {
+        camera.shoot_all(&[Closed, Dependent, Closed]).await;
+    }
+    camera.away(50, GapReason::PublisherLeft);
+    // The first cannot be decoded: its access point is not there.
+    camera.shoot_all(&[Dependent, Closed, Closed]).await;
+    for (from, to) in [(0, 380), (10, 20), (13, 247), (13, 17), (20, 300), (25, 365)] {
+        for gaps in [Gaps::Close, Gaps::Keep] {
+            let request = Request { gaps, ..pictures(from, to) };
+            let file = film(&camera, request).await;
+            let progressive = camera.file(request).await;
+            for track in [1, 2] {
+                let (film, file) = (shown(&file, track), shown(&progressive, track));
+                assert_eq!(film, file, "{from} to {to}, {gaps:?}, track {track}");
+            }
+        }
+    }
+    let silent = film(&camera, Request { audio: Audio::None, ..pictures(13, 247) }).await;
+    assert_eq!((shown(&silent, 1), shown(&silent, 2)), (in_order(13, 247), Vec::new()));
+    let dark = film(&camera, Request { audio: Audio::Only, ..pictures(13, 247) }).await;
+    assert_eq!((shown(&dark, 1), shown(&dark, 2)), (Vec::new(), in_order(13, 247)));
+}
+
+#[tokio::test]
+async fn fragmented_file_breaks_off_where_fragments_were_taken() {
+    let mut camera = Camera::new();
+    camera.shoot_all(&[Closed; 40]).await;
+    let clip = camera.clips.fragmented(camera.asker, pictures(0, 400)).await.unwrap();
+    camera.hub.delete(STREAM).await.unwrap();
+    assert!(camera.bytes(&clip, 0..clip.len()).await.is_err());
+}
+
+#[tokio::test]
+async fn fragmented_file_has_one_description() {
+    let mut camera = Camera::new();
+    camera.shoot_all(&[Closed, Closed]).await;
+    camera.tracks = Arc::new(TrackSet::new(vec![video(), sound(&[0x12, 0x10])]).unwrap());
+    camera.set = TrackSetId(2);
+    camera.away(0, GapReason::TracksChanged);
+    camera.shoot_all(&[Closed, Closed]).await;
+    let refused = camera.clips.fragmented(camera.asker, pictures(5, 35)).await;
+    let Err(ClipError::TracksChange { ranges }) = refused else { panic!("refused") };
+    assert_eq!(ranges.len(), 2);
+    for part in ranges {
+        film(&camera, Request { from_us: part.from_us, to_us: part.to_us, ..pictures(5, 35) }).await;
+    }
+    let outside = camera.clips.fragmented(camera.asker, pictures(90, 95)).await;
+    assert!(matches!(outside, Err(ClipError::NoMedia)));
 }

@@ -35,6 +35,7 @@ pub(super) fn routes() -> Vec<Route> {
             ("from", "start of the range: RFC 3339 or epoch milliseconds"),
             ("to", "end of the range, exclusive"),
             ("clock", "what from and to mean: producer (default) or server"),
+            ("format", "mp4 (default, at most an hour) or fmp4 (default for more): fragments that are sent at once"),
             ("gaps", "time without media: close (default) leaves it out, keep keeps it"),
             ("audio", "keep (default), only or none"),
         ])
@@ -47,6 +48,7 @@ struct ClipQuery {
     from: Option<String>,
     to: Option<String>,
     clock: Option<String>,
+    format: Option<String>,
     gaps: Option<String>,
     audio: Option<String>,
 }
@@ -79,6 +81,28 @@ impl ClipQuery {
         };
         Ok(Request { from_us, to_us, clock, gaps, audio })
     }
+
+    fn format(&self, request: Request) -> Result<Format, ApiError> {
+        let is_long = request.to_us - request.from_us > PROGRESSIVE_MAX_US;
+        match self.format.as_deref() {
+            Some("mp4") if is_long => {
+                let message =
+                    "a range of more than an hour comes as fragmented MP4 only: leave format out, or give format=fmp4";
+                Err(ApiError::bad_request(message))
+            }
+            Some("fmp4") => Ok(Format::Fragmented),
+            None if is_long => Ok(Format::Fragmented),
+            None | Some("mp4") => Ok(Format::Progressive),
+            Some(_) => Err(ApiError::bad_request("format is mp4 or fmp4")),
+        }
+    }
+}
+
+/// How the file is laid out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Format {
+    Progressive,
+    Fragmented,
 }
 
 async fn clip(
@@ -89,17 +113,18 @@ async fn clip(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let request = query.request()?;
-    if request.to_us - request.from_us > PROGRESSIVE_MAX_US {
-        let message = "a clip is at most an hour long; ask for shorter ones";
-        return Err(ApiError::new(Code::BadTime, message));
-    }
+    let format = query.format(request)?;
     let stream = app.stream(caller.stream()?)?;
     let asker = Asker {
         stream: stream.id,
         was_trimmed: stream.retained_from.is_some(),
         allowed: app.access.media_range(&caller.principal),
     };
-    let clip = app.clips.progressive(asker, request).await.map_err(|error| refuse(error, request.clock))?;
+    let clip = match format {
+        Format::Progressive => app.clips.progressive(asker, request).await,
+        Format::Fragmented => app.clips.fragmented(asker, request).await,
+    };
+    let clip = clip.map_err(|error| refuse(error, request.clock))?;
     let content_type = if clip.has_video() { "video/mp4" } else { "audio/mp4" };
     let answer = Answer { etag: clip.etag().to_owned(), content_type, len: clip.len() };
     let body = answer.part(&headers).filter(|_| method != Method::HEAD).map(|part| {
@@ -171,8 +196,8 @@ mod tests {
     fn parameters_are_read_or_refused_by_name() {
         let ask = |from: &str, to: &str, clock: &str, gaps: &str, audio: &str| {
             let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-            let query =
-                ClipQuery { from: some(from), to: some(to), clock: some(clock), gaps: some(gaps), audio: some(audio) };
+            let (from, to, clock, gaps, audio) = (some(from), some(to), some(clock), some(gaps), some(audio));
+            let query = ClipQuery { from, to, clock, format: None, gaps, audio };
             query.request().map_err(|error| error.code)
         };
         let whole =
@@ -186,6 +211,22 @@ mod tests {
         assert_eq!(ask("1", "2", "wall", "", ""), Err(Code::BadRequest));
         assert_eq!(ask("1", "2", "", "fill", ""), Err(Code::BadRequest));
         assert_eq!(ask("1", "2", "", "", "yes"), Err(Code::BadRequest));
+    }
+
+    #[test]
+    fn more_than_an_hour_is_fragmented() {
+        let ask = |format: Option<&str>, seconds: i64| {
+            let (from, to) = (Some("0".to_owned()), Some((seconds * 1000).to_string()));
+            let format = format.map(str::to_owned);
+            let query = ClipQuery { from, to, clock: None, format, gaps: None, audio: None };
+            query.format(query.request().expect("a range")).map_err(|error| error.message)
+        };
+        assert_eq!(ask(None, 3600), Ok(Format::Progressive));
+        assert_eq!(ask(None, 3601), Ok(Format::Fragmented));
+        assert_eq!(ask(Some("fmp4"), 5), Ok(Format::Fragmented));
+        assert_eq!(ask(Some("mp4"), 3600), Ok(Format::Progressive));
+        assert!(ask(Some("mp4"), 3601).expect_err("too long").contains("format=fmp4"));
+        assert!(ask(Some("mov"), 5).is_err());
     }
 
     #[test]

@@ -4,13 +4,16 @@
 //! ftyp | moov | mdat header, payload ...
 //! ```
 //!
+//! Movie fragments may follow (ISO/IEC 14496-12 section 8.8): so a file that is fragmented can begin between two random access
+//! points, with an edit list over the samples of its head.
+//!
 //! Samples are described, never held: whoever sends the file appends the payload in the order of the chunks.
 
 use bytes::Bytes;
 
 use crate::container::cmaf::Entry;
 use crate::container::cmaf::boxes::{boxed, full_box, put16, put32, put64};
-use crate::container::cmaf::head::{Form, ftyp, mvhd, trak};
+use crate::container::cmaf::head::{Form, ftyp, mvex, mvhd, trak};
 use crate::{Codec, Timescale, Track};
 
 /// Ticks of the movie: those of pictures, so that their edits are exact.
@@ -23,6 +26,8 @@ pub struct Movie {
     pub tracks: Vec<MovieTrack>,
     /// Bytes of all samples together.
     pub payload_len: u64,
+    /// Movie fragments with more samples follow the payload; a track may have all of its samples there.
+    pub fragments_follow: bool,
 }
 
 /// A track of a [`Movie`].
@@ -86,6 +91,9 @@ impl Movie {
             for track in &self.tracks {
                 track.write(out, base, is_wide);
             }
+            if self.fragments_follow {
+                mvex(out, &tracks);
+            }
         });
         if is_wide {
             put32(&mut out, 1);
@@ -123,6 +131,9 @@ impl MovieTrack {
 
     fn edits(&self, out: &mut Vec<u8>) {
         let Edit { wait, start, duration } = self.edit;
+        if self.samples.is_empty() {
+            return;
+        }
         boxed(out, b"edts", |out| {
             full_box(out, b"elst", 0, 0, |out| {
                 put32(out, if wait > 0 { 2 } else { 1 });

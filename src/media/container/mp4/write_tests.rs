@@ -39,7 +39,7 @@ fn movie(sound: Track, samples: Vec<Entry>, payload_len: u64) -> Movie {
         samples,
         edit: Edit { wait: 900, start: 0, duration: 9_900 },
     };
-    Movie { tracks: vec![video, sound], payload_len }
+    Movie { tracks: vec![video, sound], payload_len, fragments_follow: false }
 }
 
 fn aac_movie(payload_len: u64) -> Movie {
@@ -118,4 +118,16 @@ fn g711_is_written_byte_by_byte_and_keeps_its_pauses() {
     let starts: Vec<i64> = sound.iter().map(|sample| sample.pts).collect();
     assert!(starts.contains(&880), "{starts:?}");
     assert_eq!(sound.iter().map(|sample| u64::from(sample.duration)).sum::<u64>(), 800 + 160 + 160);
+}
+
+#[test]
+fn fragments_may_follow_what_the_head_lists() {
+    let movie = Movie { fragments_follow: true, ..aac_movie(126) };
+    let mut file = file_of(&movie);
+    let (more, payload) = ([entry(3600, 0, 3, true)], [&b"key"[..]]);
+    crate::container::cmaf::append(&mut file, 0, TrackId(1), 1, 18_000, &more, payload.into_iter()).expect("small");
+    let read = read(&file).expect("a whole file");
+    let last = read.samples.iter().rfind(|sample| sample.track == TrackId(1)).expect("a picture");
+    assert_eq!((last.pts, last.bytes(&file)), (18_000 - 7200, &b"key"[..]));
+    assert_eq!(read.samples.iter().filter(|sample| sample.track == TrackId(1)).count(), 5);
 }
