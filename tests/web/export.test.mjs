@@ -1,4 +1,4 @@
-// Taking a range away: pictures in a zip file, addresses with a token of their own.
+// Taking a range away: a clip that starts on the asked picture, pictures in a zip file, addresses with a token of their own.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -60,15 +60,27 @@ test("a range is marked on the timeline, and its ends are said", async () => {
   await page.mouse.move(to.x, to.y, { steps: 5 });
   await page.mouse.up();
   await page.getByText("3 s marked").waitFor();
+  const request = page.waitForRequest((sent) => sent.url().includes("/clip.mp4?"));
+  range = { path: await save("Download clip", "clip.mp4") };
+  const asked = new URL((await request).url()).searchParams;
+  [range.from, range.to] = [Date.parse(asked.get("from")), Date.parse(asked.get("to"))];
+  assert.ok(Math.abs(range.from - start - 2_000) < 300 && Math.abs(range.to - start - 5_000) < 300, JSON.stringify(range));
+});
+
+test("the clip starts on the asked picture and is as long as the range", async () => {
+  const probe = JSON.parse(
+    execFileSync("ffprobe", ["-v", "error", "-show_entries", "format=duration", "-of", "json", range.path], { encoding: "utf8" }),
+  );
+  assert.ok(Math.abs(Number(probe.format.duration) - (range.to - range.from) / 1000) < 0.15, JSON.stringify(probe));
+  execFileSync("ffmpeg", ["-v", "error", "-xerror", "-i", range.path, "-frames:v", "1", "-q:v", "2", join(folder, "first.jpg")]);
+  const first = await numberOf(readFileSync(join(folder, "first.jpg")));
+  const expected = ((range.from - start) / 1000) * rate;
+  assert.ok(Math.abs(first - expected) <= 1, `the clip starts with picture ${first}, asked was ${expected}`);
 });
 
 test("pictures come in one zip file, each named by its time", async () => {
   await page.getByLabel("A picture every").selectOption("second");
-  const request = page.waitForRequest((sent) => sent.url().includes("&every="));
   const path = await save("Download pictures", "pictures.zip");
-  const asked = new URL((await request).url()).searchParams;
-  range = { from: Date.parse(asked.get("from")), to: Date.parse(asked.get("to")) };
-  assert.ok(Math.abs(range.from - start - 2_000) < 300 && Math.abs(range.to - start - 5_000) < 300, JSON.stringify(range));
   execFileSync("python3", ["-m", "zipfile", "-e", path, join(folder, "pictures")]);
   const names = readdirSync(join(folder, "pictures")).sort();
   assert.equal(names.length, 3, names.join());
@@ -85,8 +97,8 @@ test("addresses of the range carry a token that reaches nothing else", async () 
   const address = async (label) => (await page.getByLabel(label, { exact: true }).textContent()).trim();
   await page.getByText("Valid until").waitFor();
   const status = (url) => fetch(url).then((answer) => answer.status);
-  const [hls, frame] = [await address("HLS, the marked range"), await address("Picture (JPEG)")];
-  assert.deepEqual([await status(hls), await status(frame)], [200, 200]);
+  const [hls, clip, frame] = [await address("HLS, the marked range"), await address("Clip (MP4)"), await address("Picture (JPEG)")];
+  assert.deepEqual([await status(hls), await status(clip), await status(frame)], [200, 200, 200]);
   const token = new URL(hls).searchParams.get("token");
   const outside = `${server.http}/v1/streams/past/frames?at=${Math.round(start) + 500}&token=${token}`;
   assert.ok([403, 404].includes(await status(outside)), "before the range");
