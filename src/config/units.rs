@@ -245,7 +245,8 @@ impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             None => f.write_str("off"),
-            Some(address) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => write!(f, ":{}", address.port()),
+            // Nothing but the port was said: an address with a scope says more.
+            Some(address) if Listen::any(address.port()) == *self => write!(f, ":{}", address.port()),
             Some(address) => write!(f, "{address}"),
         }
     }

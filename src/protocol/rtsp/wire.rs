@@ -156,6 +156,8 @@ fn headers(head: &[u8]) -> Vec<(String, String)> {
         };
         let (name, value) = (name.trim_ascii(), value.trim_ascii());
         match found.iter_mut().find(|(other, _)| other.eq_ignore_ascii_case(name)) {
+            // Said twice, and found equal: it is one number and not a list.
+            Some(_) if name.eq_ignore_ascii_case("content-length") => {}
             Some((_, before)) => {
                 before.push_str(", ");
                 before.push_str(value);
