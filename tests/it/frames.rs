@@ -429,9 +429,12 @@ fn what_nobody_waits_for_any_more_is_cancelled() {
         let row = text.lines().find_map(|line| line.strip_prefix("kinora_picture_tasks_cancelled_total "));
         row.and_then(|row| row.trim().parse::<f64>().ok()).filter(|count| *count > 0.0)
     };
-    // Many want the last picture before a key frame, one decoder is to make it for each of them, and they all leave.
     let times = parts(&frames(&server, "gop10", &format!("{ALL}&width=16&every=key")));
     let late = later(times[1].time(), 0);
+    let text = server.get("/metrics").text();
+    let row = text.lines().find_map(|line| line.strip_prefix("kinora_picture_task_waited_seconds_count "));
+    let begun: u64 = row.and_then(|row| row.trim().parse().ok()).unwrap_or(0);
+    // Many want the last picture before a key frame, one decoder is to make it for each of them, and they all leave.
     let clients = (0..20).map(|width| {
         let address = server.http.strip_prefix("http://").expect("an address");
         let mut client = std::net::TcpStream::connect(address).expect("connected");
@@ -444,7 +447,13 @@ fn what_nobody_waits_for_any_more_is_cancelled() {
         client.write_all(request.as_bytes()).expect("asked");
         client
     });
-    drop(clients.collect::<Vec<_>>());
+    let clients = clients.collect::<Vec<_>>();
+    wait_for("one of them to be served", Duration::from_secs(20), || {
+        let text = server.get("/metrics").text();
+        let row = text.lines().find_map(|line| line.strip_prefix("kinora_picture_task_waited_seconds_count "));
+        row.and_then(|row| row.trim().parse::<u64>().ok()).filter(|count| *count > begun)
+    });
+    drop(clients);
     wait_for("tasks to be cancelled", Duration::from_secs(20), cancelled);
     assert_eq!(frames(&server, "gop10", "at=latest&width=16").status, 200, "others are served");
 }

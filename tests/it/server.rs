@@ -282,8 +282,8 @@ pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> 
     }
 }
 
-/// An RFC 3339 time moved by `seconds`.
+/// An RFC 3339 time moved by `seconds`, written as the server writes times.
 pub(crate) fn later(time: &str, seconds: i64) -> String {
     let time: jiff::Timestamp = time.parse().expect("an RFC 3339 time");
-    (time + jiff::SignedDuration::from_secs(seconds)).to_string()
+    format!("{:.6}", time + jiff::SignedDuration::from_secs(seconds))
 }
