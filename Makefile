@@ -68,6 +68,7 @@ test-web: build
 bench: release
 	scripts/packages bench
 	scripts/clips $(CLIPS) bench
+	scripts/python $(PYTHON) bench
 	benches/run target/release/kinora $(CLIPS)
 
 faults: release
