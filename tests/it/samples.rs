@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::clips::clip;
-use crate::media_files::packets;
+use crate::media_files::{decoded_frames, packets};
 use crate::push::run_to_end;
 use crate::server::{Server, later, wait_for};
 
@@ -68,6 +68,12 @@ fn pictures(server: &Server, secret: &str, token: &str) {
     run("picture.sh", &["by-ffmpeg", &later(from, 2), &path("then.jpg")]);
     let jpeg = std::fs::read(path("then.jpg")).expect("a file");
     assert_eq!((&jpeg[..3], &jpeg[jpeg.len() - 2..]), (&[0xff, 0xd8, 0xff][..], &[0xff, 0xd9][..]), "a whole JPEG");
+
+    // From a picture amid a fragment: what the file shows begins with it.
+    let picture = server.get(&format!("/v1/streams/by-ffmpeg/frames?at={}&width=16", later(from, 2)));
+    let start = picture.headers["kinora-time"].to_str().expect("text").to_owned();
+    run("clip.sh", &["by-ffmpeg", &start, &later(&start, 3), &path("clip.mp4")]);
+    assert_eq!(decoded_frames(&path("clip.mp4")), 75, "three seconds of pictures, exactly");
 
     let told = run("frames-to-numpy.py", &["by-ffmpeg", from, &later(from, 3), "1s"]);
     assert!(told.starts_with("(3, 360, 640, 3) uint8 from "), "{told}");
