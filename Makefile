@@ -57,6 +57,7 @@ test: web
 	scripts/packages test
 	scripts/clips $(CLIPS) test
 	scripts/python $(PYTHON) samples
+	$(CARGO) build --locked
 	$(CARGO) test --locked --workspace
 	@$(MAKE) --no-print-directory test-web
 

@@ -1,6 +1,8 @@
 //! What the room counts, for `/metrics`.
 
-use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 
 /// The counters of the pool.
 pub(super) struct Meters {
@@ -8,6 +10,8 @@ pub(super) struct Meters {
     pub pictures: Counter,
     /// Decoders that died, hung or did not keep to the messages.
     pub failures: Counter,
+    /// Tasks in the queue.
+    pub waiting: Gauge,
     /// Tasks turned away because too many waited.
     pub turned_away: Counter,
     /// Tasks that nobody waited for any more.
@@ -22,6 +26,7 @@ impl Meters {
         Meters {
             pictures: counter!("kinora_pictures_total"),
             failures: counter!("kinora_decoder_failures_total"),
+            waiting: gauge!("kinora_picture_tasks_waiting"),
             turned_away: counter!("kinora_picture_tasks_turned_away_total"),
             cancelled: counter!("kinora_picture_tasks_cancelled_total"),
             waited: histogram!("kinora_picture_task_waited_seconds"),
@@ -34,6 +39,7 @@ impl Meters {
 pub(crate) fn describe() {
     describe_counter!("kinora_pictures_total", "Pictures finished by decoders");
     describe_counter!("kinora_decoder_failures_total", "Decoders that died or hung and were replaced");
+    describe_gauge!("kinora_picture_tasks_waiting", "Groups of pictures that wait for a decoder");
     describe_counter!("kinora_picture_tasks_turned_away_total", "Groups of pictures refused because too many waited");
     describe_counter!(
         "kinora_picture_tasks_cancelled_total",

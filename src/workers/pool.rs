@@ -134,6 +134,7 @@ impl Pool {
             return Err(WorkError::Busy);
         }
         state.queue.push_back(queued);
+        self.shared.meters.waiting.set(state.queue.len() as f64);
         Ok(Pictures { answers })
     }
 
@@ -199,6 +200,7 @@ impl State {
         let before = self.queue.len();
         self.queue.retain(|queued| !queued.answers.is_closed());
         meters.cancelled.increment((before - self.queue.len()) as u64);
+        meters.waiting.set(self.queue.len() as f64);
     }
 
     /// The oldest task, or one close behind it that goes on where the thread's decoder stands.
@@ -213,7 +215,9 @@ impl State {
         {
             front.passed_over += 1;
         }
-        self.queue.remove(at)
+        let picked = self.queue.remove(at);
+        meters.waiting.set(self.queue.len() as f64);
+        picked
     }
 }
 

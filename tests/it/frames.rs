@@ -424,16 +424,13 @@ fn what_nobody_waits_for_any_more_is_cancelled() {
     use std::io::Write;
     let server = Server::start_with("[pictures]\ndecoders = 1\nremembered_bytes = \"0B\"\n");
     record(&server, &["gop10.mp4"]);
-    let cancelled = || {
+    let counted = |name: &str| -> f64 {
         let text = server.get("/metrics").text();
-        let row = text.lines().find_map(|line| line.strip_prefix("kinora_picture_tasks_cancelled_total "));
-        row.and_then(|row| row.trim().parse::<f64>().ok()).filter(|count| *count > 0.0)
+        let row = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
+        row.trim().parse().unwrap_or_else(|_| panic!("{name}: {row}"))
     };
     let times = parts(&frames(&server, "gop10", &format!("{ALL}&width=16&every=key")));
     let late = later(times[1].time(), 0);
-    let text = server.get("/metrics").text();
-    let row = text.lines().find_map(|line| line.strip_prefix("kinora_picture_task_waited_seconds_count "));
-    let begun: u64 = row.and_then(|row| row.trim().parse().ok()).unwrap_or(0);
     // Many want the last picture before a key frame, one decoder is to make it for each of them, and they all leave.
     let clients = (0..20).map(|width| {
         let address = server.http.strip_prefix("http://").expect("an address");
@@ -448,12 +445,12 @@ fn what_nobody_waits_for_any_more_is_cancelled() {
         client
     });
     let clients = clients.collect::<Vec<_>>();
-    wait_for("one of them to be served", Duration::from_secs(20), || {
-        let text = server.get("/metrics").text();
-        let row = text.lines().find_map(|line| line.strip_prefix("kinora_picture_task_waited_seconds_count "));
-        row.and_then(|row| row.trim().parse::<u64>().ok()).filter(|count| *count > begun)
+    wait_for("some of them to wait", Duration::from_secs(20), || {
+        (counted("kinora_picture_tasks_waiting ") >= 3.0).then_some(())
     });
     drop(clients);
-    wait_for("tasks to be cancelled", Duration::from_secs(20), cancelled);
+    wait_for("tasks to be cancelled", Duration::from_secs(20), || {
+        (counted("kinora_picture_tasks_cancelled_total ") > 0.0).then_some(())
+    });
     assert_eq!(frames(&server, "gop10", "at=latest&width=16").status, 200, "others are served");
 }
