@@ -43,6 +43,14 @@ export class Console {
     })()`);
   }
 
+  /** The drawn picture's burnt-in counter and the time it says, read at once: the next may be drawn at any moment. */
+  counterAndTime(across) {
+    return this.page.evaluate(`(() => {
+      const still = document.querySelector(".still");
+      return [(${frameNumber})(still, ${across}), Number(still.dataset.time)];
+    })()`);
+  }
+
   async waitForGrowth() {
     const seen = new Set();
     await waitFor("the counter to grow", 20, async () => seen.add(await this.counter()).size > 20);
