@@ -39,7 +39,9 @@ export class Console {
   counter(across) {
     return this.page.evaluate(`(() => {
       const still = document.querySelector(".still");
-      return (${frameNumber})(still !== null && !still.hidden ? still : document.querySelector("video"), ${across});
+      const seen = still !== null && !still.hidden ? still : document.querySelector("video");
+      // The page may still be on its way.
+      return seen === null ? null : (${frameNumber})(seen, ${across});
     })()`);
   }
 
@@ -53,7 +55,10 @@ export class Console {
 
   async waitForGrowth() {
     const seen = new Set();
-    await waitFor("the counter to grow", 20, async () => seen.add(await this.counter()).size > 20);
+    await waitFor("the counter to grow", 20, async () => {
+      const counter = await this.counter();
+      return counter !== null && seen.add(counter).size > 20;
+    });
   }
 
   /** Where a time is on the timeline, in the page's pixels. */
