@@ -30,6 +30,7 @@ use crate::doors::http::tls::{Certificate, CertificateError, write_private};
 use crate::doors::http::v1::server::{Listeners, Reloaded};
 use crate::doors::http::watch::{Events, watch_streams};
 use crate::doors::http::{App, RunStatus, router};
+use crate::doors::publishing::Rooms;
 use crate::doors::rtsp::{self, Rtsp};
 use crate::frames::Frames;
 use crate::live::{self, Hub, Sweeper, SweeperSettings};
@@ -171,14 +172,15 @@ impl Running {
         });
         take_streams(&app, &app.config()).map_err(ServeError::Streams)?;
 
-        let rtsp_door = Rtsp::new(
-            app.hub.clone(),
-            app.catalog.clone(),
-            app.store.clone(),
-            app.access.clone(),
-            app.clock.clone(),
-            rtsp_settings(&app.config()),
-        );
+        let publishing = Rooms {
+            hub: app.hub.clone(),
+            catalog: app.catalog.clone(),
+            store: app.store.clone(),
+            access: app.access.clone(),
+            clock: app.clock.clone(),
+            new_stream: StreamSettings::default(),
+        };
+        let rtsp_door = Rtsp::new(publishing, rtsp_settings(&app.config()));
         let running = Running {
             app,
             rtsp: rtsp_door,
@@ -420,7 +422,6 @@ fn rtsp_settings(config: &Config) -> rtsp::Settings {
         unauthenticated_per_address: limits.unauthenticated_per_ip as usize,
         unauthenticated_lifetime: limits.unauthenticated_lifetime.0,
         streams_max: limits.streams as usize,
-        ..rtsp::Settings::default()
     }
 }
 

@@ -1,4 +1,5 @@
 //! Listeners and routes.
 
 pub(crate) mod http;
+pub(crate) mod publishing;
 pub(crate) mod rtsp;

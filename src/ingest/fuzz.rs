@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use media::{ServerTime, TrackId};
 
-use super::rtsp_push::{Feed, Order};
+use super::{Feed, Order};
 use crate::protocol::rtp::receive::{Moment, Receiver};
 use crate::protocol::rtsp::session::{Ask, Reply, Session};
 use crate::protocol::rtsp::transport::Lower;

@@ -1,16 +1,13 @@
-//! The way from a request to a publisher seat: credential, stream, seat. All calls of the door into other rooms are here.
+//! The way from a request to a publisher seat: who calls, and what the door answers to those it does not let in.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use media::StreamName;
-use store::{Clock, Store, StoreError, StreamIdentity};
-use tracing::{error, info};
 
-use crate::auth::{Access, Action, Principal, Refusal};
-use crate::catalog::{Catalog, CatalogError, Stream, StreamSettings};
-use crate::ingest::rtsp_push::Sink;
-use crate::live::{Hub, PublishError, PublisherInfo};
+use crate::auth::{Principal, Refusal};
+use crate::doors::publishing::{Refused, Rooms};
+use crate::ingest::Sink;
+use crate::live::PublisherInfo;
 
 /// Who may come in.
 #[derive(Clone)]
@@ -19,18 +16,7 @@ pub(super) enum Gate {
     Live(Rooms),
     /// Everybody whose Authorization header is `open`; orders go to a list.
     #[cfg(test)]
-    Memory(tokio::sync::mpsc::UnboundedSender<crate::ingest::rtsp_push::Order>),
-}
-
-/// The rooms that are asked.
-#[derive(Clone)]
-pub(super) struct Rooms {
-    pub hub: Arc<Hub>,
-    pub catalog: Arc<Catalog>,
-    pub store: Store,
-    pub access: Arc<Access>,
-    pub clock: Arc<dyn Clock>,
-    pub new_stream: StreamSettings,
+    Memory(tokio::sync::mpsc::UnboundedSender<crate::ingest::Order>),
 }
 
 /// What a client shows.
@@ -76,7 +62,8 @@ impl Gate {
         match self {
             Gate::Live(rooms) => {
                 let rooms = rooms.clone();
-                blocking(move || rooms.authorise(&credential, stream)).await
+                let looked = tokio::task::spawn_blocking(move || authorise(&rooms, &credential, stream)).await;
+                looked.unwrap_or_else(|_| Err(Denied::No(500, "Internal Server Error".into())))
             }
             #[cfg(test)]
             Gate::Memory(_) => match credential.header.as_deref() {
@@ -106,10 +93,9 @@ impl Gate {
             Gate::Live(rooms) => {
                 let principal = permit.principal.clone().ok_or_else(|| Denied::No(403, "Forbidden".into()))?;
                 let credential = principal.id.clone();
-                let (opener, name) = (rooms.clone(), permit.stream.clone());
-                let stream = blocking(move || opener.open(&principal, name, streams_max)).await?;
-                let who = PublisherInfo { credential, protocol, peer: peer.to_string(), can_wait };
-                rooms.hub.publish(&stream, who).await.map(Sink::Live).map_err(|error| refused(&permit.stream, error))
+                let who =
+                    PublisherInfo { credential, protocol, peer: peer.to_string(), can_wait };
+                Ok(rooms.claim(principal, permit.stream.clone(), who, streams_max).await.map(Sink::Live)?)
             }
             #[cfg(test)]
             Gate::Memory(orders) => {
@@ -123,96 +109,33 @@ impl Gate {
     }
 }
 
-/// Access and catalog read a database: they run where they may block.
-async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T, Denied> + Send + 'static) -> Result<T, Denied> {
-    match tokio::task::spawn_blocking(call).await {
-        Ok(result) => result,
-        Err(_) => Err(Denied::No(500, "Internal Server Error".into())),
-    }
-}
-
-impl Rooms {
-    fn authorise(&self, credential: &Credential, stream: StreamName) -> Result<Permit, Denied> {
-        let Credential { header, method, connection, confidential, peer } = credential;
-        let access = &self.access;
-        let challenge = |stale: bool| Denied::Challenge(access.rtsp_challenges(*connection, *confidential, stale));
-        let header = header.as_deref().ok_or_else(|| challenge(false))?;
-        let principal =
-            access.rtsp(header, method, *connection, *confidential, *peer, &stream).map_err(
-                |refusal| match refusal {
-                    Refusal::Missing | Refusal::Wrong => challenge(false),
-                    Refusal::Stale => challenge(true),
-                    Refusal::Forbidden => Denied::No(403, "the credential does not allow this".into()),
-                    Refusal::TooMany => Denied::No(503, "too many failures: try again later".into()),
-                },
-            )?;
-        self.may(&principal, Action::Publish, &stream)?;
-        if self.find(&stream)?.is_none() {
-            self.may(&principal, Action::CreateStream, &stream).map_err(|_| {
-                Denied::No(404, format!("stream {stream} does not exist, and the credential may not create it"))
-            })?;
-        }
-        Ok(Permit { stream, principal: Some(principal) })
-    }
-
-    fn may(&self, principal: &Principal, action: Action, stream: &StreamName) -> Result<(), Denied> {
-        self.access
-            .allow(principal, action, Some(stream))
-            .map_err(|_| Denied::No(403, format!("the credential does not allow publishing {stream}")))
-    }
-
-    fn find(&self, stream: &StreamName) -> Result<Option<Stream>, Denied> {
-        self.catalog.stream(stream).map_err(|error| broken(stream, &error))
-    }
-
-    /// The stream, made if need be.
-    fn open(&self, principal: &Principal, name: StreamName, streams_max: usize) -> Result<Stream, Denied> {
-        let stream = match self.find(&name)? {
-            Some(stream) => stream,
-            None => self.create(principal, &name, streams_max)?,
-        };
-        // Each time: a crash may have come between the catalog's row and the folder.
-        let identity = StreamIdentity { id: stream.id, name: stream.name.clone(), created: stream.created };
-        self.store.create_stream(&identity).map_err(|error| match error {
-            StoreError::Gone => being_deleted(),
-            error => broken(&name, &error),
+/// Reads a database.
+fn authorise(rooms: &Rooms, credential: &Credential, stream: StreamName) -> Result<Permit, Denied> {
+    let Credential { header, method, connection, confidential, peer } = credential;
+    let access = &rooms.access;
+    let challenge = |stale: bool| Denied::Challenge(access.rtsp_challenges(*connection, *confidential, stale));
+    let header = header.as_deref().ok_or_else(|| challenge(false))?;
+    let principal =
+        access.rtsp(header, method, *connection, *confidential, *peer, &stream).map_err(|refusal| match refusal {
+            Refusal::Missing | Refusal::Wrong => challenge(false),
+            Refusal::Stale => challenge(true),
+            Refusal::Forbidden => Denied::No(403, "the credential does not allow this".into()),
+            Refusal::TooMany => Denied::No(503, "too many failures: try again later".into()),
         })?;
-        Ok(stream)
+    rooms.permit(&principal, &stream)?;
+    Ok(Permit { stream, principal: Some(principal) })
+}
+
+impl From<Refused> for Denied {
+    fn from(refused: Refused) -> Denied {
+        let status = match &refused {
+            Refused::Forbidden(_) => 403,
+            Refused::NoStream(_) => 404,
+            Refused::Busy(_) => 409,
+            Refused::DiskFull(_) => 453,
+            Refused::Unavailable(_) => 503,
+            Refused::Broken => 500,
+        };
+        Denied::No(status, refused.to_string())
     }
-
-    fn create(&self, principal: &Principal, name: &StreamName, streams_max: usize) -> Result<Stream, Denied> {
-        self.may(principal, Action::CreateStream, name)?;
-        match self.catalog.create_stream(name, self.new_stream.clone(), self.clock.now(), streams_max) {
-            Ok(stream) => {
-                info!(stream = %name, credential = %principal.id, "stream created by publishing");
-                Ok(stream)
-            }
-            // Somebody made it in the same moment.
-            Err(CatalogError::Exists(_)) => {
-                self.find(name)?.ok_or_else(|| Denied::No(503, "the stream was deleted meanwhile".into()))
-            }
-            Err(error @ CatalogError::TooManyStreams(_)) => Err(Denied::No(403, error.to_string())),
-            Err(error) => Err(broken(name, &error)),
-        }
-    }
-}
-
-fn being_deleted() -> Denied {
-    Denied::No(404, "the stream is being deleted; try again in a moment".into())
-}
-
-fn broken(stream: &StreamName, error: &dyn std::error::Error) -> Denied {
-    error!(%stream, %error, "rtsp: open stream");
-    Denied::No(500, "the server cannot reach its data".into())
-}
-
-fn refused(stream: &StreamName, error: PublishError) -> Denied {
-    let status = match &error {
-        PublishError::Busy { .. } | PublishError::Displaced { .. } => 409,
-        PublishError::DiskFull => 453,
-        PublishError::Stopping => 503,
-        PublishError::Store(StoreError::Gone) => return being_deleted(),
-        PublishError::Store(source) => return broken(stream, source),
-    };
-    Denied::No(status, error.to_string())
 }

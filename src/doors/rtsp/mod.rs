@@ -1,7 +1,7 @@
 //! The RTSP and RTSPS listeners: one task a connection, datagram ports per session, limits, credentials.
 //!
 //! Not here: what requests mean (`protocol/rtsp`), what packets mean (`protocol/rtp`), and what becomes of units
-//! (`ingest/rtsp_push`, `live`).
+//! (`ingest`, `live`).
 
 mod connection;
 mod gate;
@@ -17,16 +17,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use store::{Clock, Store};
+use store::Clock;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use crate::auth::Access;
-use crate::catalog::{Catalog, StreamSettings};
-use crate::live::Hub;
-use gate::{Gate, Rooms};
+use crate::doors::publishing::Rooms;
+use gate::Gate;
 use limits::{Limits, Slot};
 
 /// How the door behaves.
@@ -42,8 +40,6 @@ pub(crate) struct Settings {
     pub unauthenticated_lifetime: Duration,
     /// Most streams: publishing creates none beyond. Default 10,000.
     pub streams_max: usize,
-    /// What a stream that is created by publishing to it is set to.
-    pub new_stream: StreamSettings,
 }
 
 impl Default for Settings {
@@ -54,7 +50,6 @@ impl Default for Settings {
             unauthenticated_per_address: 200,
             unauthenticated_lifetime: Duration::from_secs(10),
             streams_max: 10_000,
-            new_stream: StreamSettings::default(),
         }
     }
 }
@@ -71,17 +66,9 @@ pub(crate) struct Rtsp {
 
 impl Rtsp {
     /// The door to these rooms.
-    pub(crate) fn new(
-        hub: Arc<Hub>,
-        catalog: Arc<Catalog>,
-        store: Store,
-        access: Arc<Access>,
-        clock: Arc<dyn Clock>,
-        settings: Settings,
-    ) -> Arc<Rtsp> {
-        let new_stream = settings.new_stream.clone();
-        let gate = Gate::Live(Rooms { hub, catalog, store, access, clock: clock.clone(), new_stream });
-        Rtsp::with_gate(gate, clock, settings)
+    pub(crate) fn new(rooms: Rooms, settings: Settings) -> Arc<Rtsp> {
+        let clock = rooms.clock.clone();
+        Rtsp::with_gate(Gate::Live(rooms), clock, settings)
     }
 
     fn with_gate(gate: Gate, clock: Arc<dyn Clock>, settings: Settings) -> Arc<Rtsp> {

@@ -7,7 +7,7 @@ use media::StreamName;
 use tracing::{info, warn};
 
 use super::udp::Pair;
-use crate::ingest::rtsp_push::{Feed, Sink};
+use crate::ingest::{Feed, Sink};
 use crate::live::Ended;
 use crate::protocol::rtp::receive::{Moment, Receiver};
 use crate::protocol::rtp::reorder;

@@ -8,7 +8,7 @@ use tokio::net::{TcpSocket, UdpSocket};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
-use crate::ingest::rtsp_push::Order;
+use crate::ingest::Order;
 use crate::protocol::rtsp::wire::{self, Item};
 use crate::protocol::sdp::tests::FFMPEG as SDP;
 

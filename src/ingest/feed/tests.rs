@@ -4,8 +4,8 @@ use media::{Codec, RandomAccess};
 use crate::protocol::rtsp::wire::{self, Item};
 use crate::protocol::sdp;
 
-const FFMPEG: &[u8] = include_bytes!("../../../../tests/data/rtsp/ffmpeg-h264-aac.interleaved");
-const GSTREAMER: &[u8] = include_bytes!("../../../../tests/data/rtsp/gstreamer-h264-latm.interleaved");
+const FFMPEG: &[u8] = include_bytes!("../../../tests/data/rtsp/ffmpeg-h264-aac.interleaved");
+const GSTREAMER: &[u8] = include_bytes!("../../../tests/data/rtsp/gstreamer-h264-latm.interleaved");
 
 /// Counted in the capture by another program: FFmpeg 5.1 does not send a last packet of AAC that is not full.
 const AUDIO_UNITS: usize = 41;

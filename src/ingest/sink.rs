@@ -1,12 +1,7 @@
-//! RTSP push: a session's packets become units of a publisher.
-//!
-//! [`feed::Feed`] is the logic (packets in, orders out), [`Sink`] is where orders go. Not here: sockets, credentials and
-//! the messages of the session (`doors/rtsp`, `protocol/rtsp`), and pulling from cameras.
+//! Where a session's orders go.
 
-pub(crate) mod feed;
-
+use super::Order;
 use crate::live::{Ended, Publisher};
-pub(crate) use feed::{Feed, Order};
 
 /// Where a session's orders go.
 pub(crate) enum Sink {

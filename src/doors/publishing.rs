@@ -1,0 +1,134 @@
+//! From a credential that was right to a publisher's seat: stream found or made, seat taken. For every door that takes media in.
+//!
+//! Not here: how a door learns who calls, and how it says no.
+
+use std::sync::Arc;
+
+use media::StreamName;
+use store::{Clock, Store, StoreError, StreamIdentity};
+use tracing::{error, info};
+
+use crate::auth::{Access, Action, Principal};
+use crate::catalog::{Catalog, CatalogError, Stream, StreamSettings};
+use crate::live::{Hub, PublishError, Publisher, PublisherInfo};
+
+/// The rooms that are asked.
+#[derive(Clone)]
+pub(crate) struct Rooms {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) store: Store,
+    pub(crate) access: Arc<Access>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Settings of a stream that publishing makes.
+    pub(crate) new_stream: StreamSettings,
+}
+
+/// Why somebody may not publish.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("{0}")]
+    Forbidden(String),
+    #[error("{0}")]
+    NoStream(String),
+    #[error("{0}")]
+    Busy(String),
+    #[error("{0}")]
+    DiskFull(String),
+    #[error("{0}")]
+    Unavailable(String),
+    #[error("the server cannot reach its data")]
+    Broken,
+}
+
+impl Rooms {
+    /// Whether `principal` may publish `stream`, and create it when it does not exist. Reads a database.
+    pub(crate) fn permit(&self, principal: &Principal, stream: &StreamName) -> Result<(), Refused> {
+        self.may(principal, Action::Publish, stream)?;
+        if self.find(stream)?.is_none() {
+            self.may(principal, Action::CreateStream, stream).map_err(|_| {
+                Refused::NoStream(format!("stream {stream} does not exist, and the credential may not create it"))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Takes the stream's seat for `principal`; creates the stream when it does not exist and there are fewer than `streams_max`.
+    pub(crate) async fn claim(
+        &self,
+        principal: Principal,
+        name: StreamName,
+        who: PublisherInfo,
+        streams_max: usize,
+    ) -> Result<Publisher, Refused> {
+        let (opener, asked) = (self.clone(), name.clone());
+        let stream = blocking(move || opener.open(&principal, asked, streams_max)).await?;
+        self.hub.publish(&stream, who).await.map_err(|error| refused(&name, error))
+    }
+
+    fn may(&self, principal: &Principal, action: Action, stream: &StreamName) -> Result<(), Refused> {
+        self.access
+            .allow(principal, action, Some(stream))
+            .map_err(|_| Refused::Forbidden(format!("the credential does not allow publishing {stream}")))
+    }
+
+    fn find(&self, stream: &StreamName) -> Result<Option<Stream>, Refused> {
+        self.catalog.stream(stream).map_err(|error| broken(stream, &error))
+    }
+
+    /// The stream, made if need be.
+    fn open(&self, principal: &Principal, name: StreamName, streams_max: usize) -> Result<Stream, Refused> {
+        let stream = match self.find(&name)? {
+            Some(stream) => stream,
+            None => self.create(principal, &name, streams_max)?,
+        };
+        // Each time: a crash may have come between the catalog's row and the folder.
+        let identity = StreamIdentity { id: stream.id, name: stream.name.clone(), created: stream.created };
+        self.store.create_stream(&identity).map_err(|error| match error {
+            StoreError::Gone => being_deleted(),
+            error => broken(&name, &error),
+        })?;
+        Ok(stream)
+    }
+
+    fn create(&self, principal: &Principal, name: &StreamName, streams_max: usize) -> Result<Stream, Refused> {
+        self.may(principal, Action::CreateStream, name)?;
+        match self.catalog.create_stream(name, self.new_stream.clone(), self.clock.now(), streams_max) {
+            Ok(stream) => {
+                info!(stream = %name, credential = %principal.id, "stream created by publishing");
+                Ok(stream)
+            }
+            // Somebody made it in the same moment.
+            Err(CatalogError::Exists(_)) => {
+                self.find(name)?.ok_or_else(|| Refused::Unavailable("the stream was deleted meanwhile".into()))
+            }
+            Err(error @ CatalogError::TooManyStreams(_)) => Err(Refused::Forbidden(error.to_string())),
+            Err(error) => Err(broken(name, &error)),
+        }
+    }
+}
+
+/// Access and catalog read a database: they run where they may block.
+async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T, Refused> + Send + 'static) -> Result<T, Refused> {
+    tokio::task::spawn_blocking(call).await.unwrap_or(Err(Refused::Broken))
+}
+
+fn being_deleted() -> Refused {
+    Refused::NoStream("the stream is being deleted; try again in a moment".into())
+}
+
+fn broken(stream: &StreamName, error: &dyn std::error::Error) -> Refused {
+    error!(%stream, %error, "open a stream for a publisher");
+    Refused::Broken
+}
+
+fn refused(stream: &StreamName, error: PublishError) -> Refused {
+    let text = error.to_string();
+    match error {
+        PublishError::Busy { .. } | PublishError::Displaced { .. } => Refused::Busy(text),
+        PublishError::DiskFull => Refused::DiskFull(text),
+        PublishError::Stopping => Refused::Unavailable(text),
+        PublishError::Store(StoreError::Gone) => being_deleted(),
+        PublishError::Store(source) => broken(stream, &source),
+    }
+}
