@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use media::codec::{entry, h264, h265, nal};
+use media::codec::{av1, entry, h264, h265, nal, vp8, vp9};
 use media::container::cmaf;
 use media::decoding::{PictureCodec, Setup};
 use media::fragmenter::OpenPictures;
@@ -205,12 +205,21 @@ const OPEN_END_US: i64 = 2_000_000;
 /// What a decoder of the track must know.
 fn setup(track: &Track) -> Result<Setup, FramesError> {
     let (codec, kind) = match track.codec {
-        Codec::H264 => (PictureCodec::H264, b"avcC"),
-        Codec::H265 => (PictureCodec::H265, b"hvcC"),
+        Codec::H264 => (PictureCodec::H264, Some(b"avcC")),
+        Codec::H265 => (PictureCodec::H265, Some(b"hvcC")),
+        Codec::Vp8 => (PictureCodec::Vp8, None),
+        Codec::Vp9 => (PictureCodec::Vp9, None),
+        Codec::Av1 => (PictureCodec::Av1, Some(b"av1C")),
         other => return Err(FramesError::NoPictures { codecs: format!("{other:?}") }),
     };
-    let parsed = entry::parse(&track.sample_entry).map_err(damaged)?;
-    let config = parsed.child(entry::VISUAL_HEAD, kind).map_err(damaged)?.to_vec();
+    let config = match kind {
+        Some(kind) => {
+            let parsed = entry::parse(&track.sample_entry).map_err(damaged)?;
+            parsed.child(entry::VISUAL_HEAD, kind).map_err(damaged)?.to_vec()
+        }
+        // Frames say all there is to know.
+        None => Vec::new(),
+    };
     Ok(Setup { codec, config, width: track.width, height: track.height, has_holes: false })
 }
 
@@ -218,11 +227,17 @@ fn setup(track: &Track) -> Result<Setup, FramesError> {
 pub(super) fn is_disposable(setup: &Setup, data: &[u8]) -> bool {
     let nals = || nal::length_prefixed(data, 4).map_while(Result::ok);
     match setup.codec {
+        PictureCodec::Vp8 => vp8::Header::read(data).is_ok_and(|header| header.disposable),
+        PictureCodec::Vp9 => vp9::Unit::read(data).is_ok_and(|unit| unit.disposable),
+        PictureCodec::Av1 => {
+            let sequence = av1::config_sequence(&setup.config).and_then(av1::Sequence::parse);
+            sequence.is_ok_and(|sequence| av1::classify(data, Some(&sequence)).disposable)
+        }
         PictureCodec::H264 => h264::classify(nals()).disposable,
         PictureCodec::H265 => {
             let top = h265::Config::parse(&setup.config).map_or(u8::MAX, |config| config.top_temporal_id);
             h265::classify(nals(), top).disposable
         }
-        _ => false,
+        PictureCodec::Mjpeg => false,
     }
 }

@@ -3,9 +3,9 @@
 //! Each is run by `tests/fuzz`, and over the stored inputs by the test below. Here: the functions. Not here: the
 //! engine and the inputs (`tests/fuzz`).
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use crate::codec::{self, MAX_PIXELS, MAX_SIDE, aac, h264, h265, nal, opaque, opus};
+use crate::codec::{self, MAX_PIXELS, MAX_SIDE, aac, av1, h264, h265, nal, opaque, opus, vp8, vp9};
 use crate::container::{cmaf, mp4};
 use crate::decoding::{Reply, Request};
 use crate::{FragmentNumber, StreamName, Timescale, Track, TrackId, TrackSet};
@@ -14,11 +14,12 @@ use crate::{FragmentNumber, StreamName, Timescale, Track, TrackId, TrackSet};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target by name: its inputs are in `tests/fuzz/corpus/<name>`.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("media_parameter_sets", parameter_sets),
     ("media_audio_config", audio_config),
     ("media_sample_entry", sample_entry),
     ("media_nal_units", nal_units),
+    ("media_frames", frames),
     ("media_cmaf_head", cmaf_head),
     ("media_cmaf_samples", cmaf_samples),
     ("media_mp4_file", mp4_file),
@@ -111,6 +112,25 @@ pub fn nal_units(data: &[u8]) {
     assert!(unit.sps.len() <= 32 && unit.pps.len() <= 256);
     let unit = h265::classify(nals(), data.first().map_or(0, |byte| byte & 7));
     assert!(unit.vps.len() <= 16 && unit.sps.len() <= 16 && unit.pps.len() <= 64);
+}
+
+/// A frame of VP8, a superframe of VP9 and a temporal unit of AV1: what they say, and the tracks that key frames describe.
+pub fn frames(data: &[u8]) {
+    for track in [vp8::track(TrackId(1), data), vp9::track(TrackId(1), data)].into_iter().flatten() {
+        check_track(&track);
+    }
+    let _ = vp8::Header::read(data);
+    assert!(vp9::frames(data).map(<[u8]>::len).sum::<usize>() <= data.len());
+    let (head, rest) = data.split_at(data.len().min(16));
+    let sequence = av1::Sequence::parse(head).ok();
+    let _ = av1::classify(rest, sequence.as_ref());
+    if let Some(track) = av1::classify(data, None).sequence_header.and_then(|own| av1::track(TrackId(1), own).ok()) {
+        check_track(&track);
+    }
+    let mut again = BytesMut::new();
+    let obus = || av1::obus(data).map_while(Result::ok);
+    obus().for_each(|obu| av1::put_obu(&mut again, obu.kind, obu.extension, obu.payload));
+    assert!(av1::obus(&again).map_while(Result::ok).eq(obus()), "OBUs come back as they were");
 }
 
 /// The head of a block.

@@ -11,6 +11,12 @@ pub enum Codec {
     H264,
     /// ITU-T H.265, sample entry `hvc1`.
     H265,
+    /// RFC 6386, sample entry `vp08`.
+    Vp8,
+    /// VP9, sample entry `vp09`.
+    Vp9,
+    /// AOMedia AV1, sample entry `av01`.
+    Av1,
     /// MPEG-4 AAC, sample entry `mp4a`.
     Aac,
     /// RFC 6716, sample entry `Opus`.
@@ -26,7 +32,7 @@ pub enum Codec {
 impl Codec {
     /// True for codecs of pictures.
     pub fn is_video(self) -> bool {
-        matches!(self, Codec::H264 | Codec::H265)
+        matches!(self, Codec::H264 | Codec::H265 | Codec::Vp8 | Codec::Vp9 | Codec::Av1)
     }
 }
 

@@ -71,6 +71,15 @@ pub fn parse(data: &[u8]) -> Result<Entry<'_>, CodecError> {
 }
 
 impl<'a> Entry<'a> {
+    /// Width and height in a visual sample entry.
+    ///
+    /// # Errors
+    /// When it is cut.
+    pub fn size(&self) -> Result<(u32, u32), CodecError> {
+        let at = |from: usize| self.body.get(from..from + 2).map(|side| u32::from(side[0]) << 8 | u32::from(side[1]));
+        at(24).zip(at(26)).ok_or(CodecError::Truncated)
+    }
+
     /// The body of the first child `kind` behind `head` bytes.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 //! ([`crate::container`]).
 
 pub mod aac;
+pub mod av1;
 pub mod bits;
 pub mod entry;
 pub mod g711;
@@ -16,6 +17,9 @@ pub mod h265;
 pub mod nal;
 pub mod opaque;
 pub mod opus;
+pub mod vp8;
+pub mod vp9;
+mod vpc;
 
 use bytes::Bytes;
 
@@ -85,6 +89,9 @@ pub fn track_from_sample_entry(id: TrackId, timescale: Timescale, entry: Bytes) 
     let mut track = match &parsed.kind {
         b"avc1" => h264::read_entry(id, &parsed)?,
         b"hvc1" => h265::read_entry(id, &parsed)?,
+        b"vp08" => vp8::read_entry(id, &parsed)?,
+        b"vp09" => vp9::read_entry(id, &parsed)?,
+        b"av01" => av1::read_entry(id, &parsed)?,
         b"mp4a" => aac::read_entry(id, &parsed)?,
         b"Opus" => opus::read_entry(id, &parsed)?,
         b"ulaw" => g711::track(id, g711::Law::Mu),

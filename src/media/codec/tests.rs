@@ -8,6 +8,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+#[path = "vp_tests.rs"]
+mod vp;
+
 fn hex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).expect("hex")).collect()
 }
@@ -36,7 +39,7 @@ fn h265_track(pps: &str) -> Track {
 }
 
 fn all_tracks() -> Vec<Track> {
-    vec![
+    let mut tracks = vec![
         h264_track(A_SPS, &[A_PPS]),
         h264_track(B_SPS, &[B_PPS, "68cb83cb21"]),
         h264_track(D_SPS, &[D_PPS]),
@@ -46,7 +49,9 @@ fn all_tracks() -> Vec<Track> {
         g711::track(TrackId(2), g711::Law::Mu),
         g711::track(TrackId(2), g711::Law::A),
         opaque::track(TrackId(3), Timescale::MILLIS, "V_VP9", b"private").expect("short"),
-    ]
+    ];
+    tracks.extend(vp::tracks());
+    tracks
 }
 
 #[test]
@@ -261,15 +266,18 @@ proptest! {
         let _ = h264::classify([&data[..], &with(&[6]), &with(&[0x65])].into_iter());
         let _ = h265::classify([&data[..], &with(&[2])].into_iter(), 0);
         let _ = (h264::boundary(&data), h265::boundary(&data), opus::packet_samples(&data));
+        let _ = (vp8::Header::read(&data), vp8::Header::read(&with(&[0x11, 0, 0])));
+        let _ = (vp9::Unit::read(&data), vp9::Unit::read(&with(&[0x86])), av1::Sequence::parse(&with(&[0])));
+        let _ = (av1::classify(&data, None), av1::classify(&with(&[0x32, 40]), Some(&vp::av1_sequence())));
         let _ = (h264::Config::parse(&data), h265::Config::parse(&data), aac::config_of_esds(&data));
-        for kind in [b"avc1", b"hvc1", b"mp4a", b"Opus", b"ulaw", b"kino"] {
+        for kind in [b"avc1", b"hvc1", b"vp08", b"vp09", b"av01", b"mp4a", b"Opus", b"ulaw", b"kino"] {
             let entry = entry::boxed(kind, &data).freeze();
             let _ = track_from_sample_entry(TrackId(1), Timescale::VIDEO, entry);
         }
     }
 
     #[test]
-    fn damaged_sample_entries_never_panic(which in 0usize..9, at in any::<prop::sample::Index>(), byte: u8, cut in any::<prop::sample::Index>()) {
+    fn damaged_sample_entries_never_panic(which in 0usize..12, at in any::<prop::sample::Index>(), byte: u8, cut in any::<prop::sample::Index>()) {
         let track = all_tracks().swap_remove(which);
         let mut bytes = track.sample_entry.to_vec();
         let place = at.index(bytes.len());

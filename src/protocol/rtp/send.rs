@@ -50,7 +50,9 @@ impl Packetiser {
             Codec::Pcmu => number = 0,
             Codec::Pcma => number = 8,
             Codec::Aac | Codec::Opus => {}
-            Codec::Opaque => return Err(CodecError::Unsupported("no RTP payload format for this codec")),
+            Codec::Vp8 | Codec::Vp9 | Codec::Av1 | Codec::Opaque => {
+                return Err(CodecError::Unsupported("no RTP payload format for this codec"));
+            }
         }
         Ok(Packetiser { codec: track.codec, nal_length_size, sets, payload_type: number })
     }
@@ -103,7 +105,7 @@ impl Packetiser {
                 }
             }
             Codec::Pcmu | Codec::Pcma => unit.chunks(MAX_PAYLOAD).for_each(|body| put(Payload { head: &[], body })),
-            Codec::Opus | Codec::Opaque => put(Payload { head: &[], body: unit }),
+            _ => put(Payload { head: &[], body: unit }),
         }
         Ok(())
     }
@@ -181,7 +183,9 @@ pub(crate) fn media_section(track: &Track, payload_type: u8, control: &str) -> R
         }
         Codec::Pcmu => ("audio", "PCMU/8000".to_owned(), String::new()),
         Codec::Pcma => ("audio", "PCMA/8000".to_owned(), String::new()),
-        Codec::Opaque => return Err(CodecError::Unsupported("no RTP payload format for this codec")),
+        Codec::Vp8 | Codec::Vp9 | Codec::Av1 | Codec::Opaque => {
+            return Err(CodecError::Unsupported("no RTP payload format for this codec"));
+        }
     };
     let mut text = format!("m={kind} 0 RTP/AVP {payload_type}\r\na=rtpmap:{payload_type} {mapping}\r\n");
     if !parameters.is_empty() {

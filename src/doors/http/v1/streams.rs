@@ -230,6 +230,9 @@ fn codec_name(codec: Codec) -> &'static str {
     match codec {
         Codec::H264 => "h264",
         Codec::H265 => "h265",
+        Codec::Vp8 => "vp8",
+        Codec::Vp9 => "vp9",
+        Codec::Av1 => "av1",
         Codec::Aac => "aac",
         Codec::Opus => "opus",
         Codec::Pcmu => "pcmu",
@@ -244,6 +247,7 @@ fn notes(tracks: &[Track]) -> Vec<String> {
     for track in tracks {
         let what = match track.codec {
             Codec::Pcmu | Codec::Pcma => "G.711",
+            Codec::Vp8 => "VP8",
             Codec::Opaque => "unknown codec",
             _ if track.codec_string.is_none() => codec_name(track.codec),
             _ => continue,

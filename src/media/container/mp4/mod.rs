@@ -18,7 +18,7 @@ mod write_tests;
 
 pub use write::{Chunk, Edit, MOVIE_TIMESCALE, Movie, MovieTrack};
 
-use crate::codec::{self, CodecError, aac, entry, g711, h264, h265, opus};
+use crate::codec::{self, CodecError, aac, av1, entry, g711, h264, h265, opus, vp8, vp9};
 use crate::time::rescale;
 use crate::{Codec, MediaTime, Timescale, Track, TrackId};
 use boxes::Fields;
@@ -64,7 +64,7 @@ pub struct Mp4 {
 pub struct FileTrack {
     /// The track, its sample entry as our constructors write it.
     pub track: Track,
-    /// Bytes of the length before each NAL unit; 0 for audio.
+    /// Bytes of the length before each NAL unit; 0 for codecs without.
     pub nal_length_size: usize,
 }
 
@@ -239,7 +239,7 @@ fn edit_shift(edts: &[u8], movie: Timescale, media: Timescale) -> Result<i64, Mp
 /// The track that a file's sample entry describes, whoever wrote it.
 fn describe(id: TrackId, kind: &[u8; 4], body: &[u8]) -> Result<FileTrack, CodecError> {
     let parsed = entry::Entry { kind: *kind, body };
-    let audio = |track| FileTrack { track, nal_length_size: 0 };
+    let whole = |track| FileTrack { track, nal_length_size: 0 };
     match kind {
         b"avc1" | b"avc3" => {
             let config = h264::Config::parse(parsed.child(entry::VISUAL_HEAD, b"avcC")?)?;
@@ -253,6 +253,12 @@ fn describe(id: TrackId, kind: &[u8; 4], body: &[u8]) -> Result<FileTrack, Codec
             let pps: Vec<&[u8]> = config.of_type(h265::PPS).collect();
             Ok(FileTrack { track: h265::track(id, vps, sps, &pps)?, nal_length_size: config.length_size })
         }
+        b"vp08" => Ok(whole(vp8::read_entry(id, &parsed)?)),
+        b"vp09" => Ok(whole(vp9::read_entry(id, &parsed)?)),
+        b"av01" => {
+            let config = parsed.child(entry::VISUAL_HEAD, b"av1C")?;
+            Ok(whole(av1::track(id, av1::config_sequence(config)?)?))
+        }
         b"mp4a" => {
             let head = audio_head(body)?;
             let esds = match parsed.child(head, b"esds") {
@@ -260,11 +266,11 @@ fn describe(id: TrackId, kind: &[u8; 4], body: &[u8]) -> Result<FileTrack, Codec
                 // QuickTime wraps it.
                 Err(_) => entry::Entry { kind: *b"wave", body: parsed.child(head, b"wave")? }.child(0, b"esds")?,
             };
-            Ok(audio(aac::track(id, aac::config_of_esds(esds)?)?))
+            Ok(whole(aac::track(id, aac::config_of_esds(esds)?)?))
         }
-        b"Opus" => Ok(audio(opus::track(id, opus::config_channels(parsed.child(audio_head(body)?, b"dOps")?)?)?)),
+        b"Opus" => Ok(whole(opus::track(id, opus::config_channels(parsed.child(audio_head(body)?, b"dOps")?)?)?)),
         b"ulaw" | b"alaw" => match body.get(16..18) {
-            Some([0, 1]) => Ok(audio(g711::track(id, if kind == b"ulaw" { g711::Law::Mu } else { g711::Law::A }))),
+            Some([0, 1]) => Ok(whole(g711::track(id, if kind == b"ulaw" { g711::Law::Mu } else { g711::Law::A }))),
             _ => Err(CodecError::Unsupported("G.711 with more than one channel")),
         },
         _ => Err(codec::CodecError::Unsupported("codec")),
