@@ -10,7 +10,7 @@ use crate::{auth, config, doors, ingest, protocol};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target by name: its inputs are in `tests/fuzz/corpus/<name>`.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 20] = [
     ("rtsp_wire", protocol::fuzz::rtsp_wire),
     ("rtsp_transport", protocol::fuzz::rtsp_transport),
     ("rtsp_client", protocol::fuzz::rtsp_client),
@@ -20,6 +20,9 @@ pub const TARGETS: [Target; 17] = [
     ("rtp_packet", protocol::fuzz::rtp_packet),
     ("rtp_h264", protocol::fuzz::rtp_h264),
     ("rtp_h265", protocol::fuzz::rtp_h265),
+    ("rtp_vp8", protocol::fuzz::rtp_vp8),
+    ("rtp_vp9", protocol::fuzz::rtp_vp9),
+    ("rtp_av1", protocol::fuzz::rtp_av1),
     ("rtp_aac", protocol::fuzz::rtp_aac),
     ("rtp_latm", protocol::fuzz::rtp_latm),
     ("rtp_opus", protocol::fuzz::rtp_opus),

@@ -196,7 +196,7 @@ fn why(receiver: &Receiver) -> String {
     if counters.packets == 0 {
         return "no packets came".into();
     }
-    "no parameter sets came".into()
+    format!("no {} came", receiver.needs())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use media::container::mp4::{self, Mp4Error};
 use media::time::rescale;
 use media::{MediaTime, Timescale, Track};
 
-use crate::protocol::rtp::send::{HEADER, Packetiser, header, media_section};
+use crate::protocol::rtp::send::{HEADER, MAX_PAYLOAD, Packetiser, header, media_section};
 
 /// Bytes before each packet in [`Clip::wire`]: the frame of interleaved RTSP (RFC 2326 section 10.12).
 pub(super) const FRAME: usize = 4;
@@ -80,7 +80,8 @@ impl Clip {
         for (at, one) in file.tracks.iter().enumerate() {
             let id = one.track.id;
             let failed = |error| ClipError::Track(id.0, error);
-            let packetiser = Packetiser::new(&one.track, one.nal_length_size, 96 + at as u8).map_err(failed)?;
+            let packetiser =
+                Packetiser::new(&one.track, one.nal_length_size, 96 + at as u8, MAX_PAYLOAD).map_err(failed)?;
             let section =
                 media_section(&one.track, packetiser.payload_type(), &format!("trackID={at}")).map_err(failed)?;
             let pts = file.samples.iter().filter(|sample| sample.track == id).map(|sample| sample.pts);
@@ -97,14 +98,15 @@ impl Clip {
         let mut delay_us = 0;
         for sample in &file.samples {
             let (at, start) = (place(sample), wire.len());
-            let packetiser = &packetisers[at];
+            let packetiser = &mut packetisers[at];
+            let payload_type = packetiser.payload_type();
             let mut last = None;
             let put = |payload: crate::protocol::rtp::send::Payload<'_>| {
                 let length = HEADER + payload.head.len() + payload.body.len();
                 last = Some(wire.len() + FRAME + 1);
                 wire.extend([b'$', 0]);
                 wire.extend((length as u16).to_be_bytes());
-                wire.extend(header(false, packetiser.payload_type(), 0, 0, 0));
+                wire.extend(header(false, payload_type, 0, 0, 0));
                 wire.extend(payload.head);
                 wire.extend(payload.body);
             };

@@ -252,6 +252,14 @@ pub fn track(id: TrackId, sample: &[u8]) -> Result<Track, CodecError> {
     Ok(describe(id, config, width, height, config.entry(b"vp09", width, height)))
 }
 
+/// The profile in the sample entry box `entry`.
+///
+/// # Errors
+/// When it is no visual sample entry with a `vpcC` box.
+pub fn profile_of_entry(entry: &[u8]) -> Result<u8, CodecError> {
+    Ok(Config::read(&entry::parse(entry)?)?.0.profile)
+}
+
 fn describe(id: TrackId, config: Config, width: u32, height: u32, sample_entry: Bytes) -> Track {
     let Config { profile, level, bit_depth, .. } = config;
     Track {

@@ -3,5 +3,7 @@
 mod rtp;
 mod rtsp;
 
-pub(crate) use rtp::{rtp_aac, rtp_g711, rtp_h264, rtp_h265, rtp_latm, rtp_opus, rtp_packet, sdp};
+pub(crate) use rtp::{
+    rtp_aac, rtp_av1, rtp_g711, rtp_h264, rtp_h265, rtp_latm, rtp_opus, rtp_packet, rtp_vp8, rtp_vp9, sdp,
+};
 pub(crate) use rtsp::{rtsp_client, rtsp_transport, rtsp_wire};

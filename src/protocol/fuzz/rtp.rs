@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use media::codec::nal;
+use media::codec::{av1, nal, vp8, vp9};
 use media::{Codec, ServerTime, Track, TrackId};
 
 use crate::protocol::rtp::receive::{Moment, Received, Receiver};
-use crate::protocol::rtp::send::{Packetiser, media_section};
+use crate::protocol::rtp::send::{MAX_PAYLOAD, Packetiser, media_section};
 use crate::protocol::rtp::{packet, rtcp};
 use crate::protocol::sdp;
 
@@ -56,6 +56,15 @@ const LATM: &str = "m=audio 0 RTP/AVP 96\r\na=rtpmap:96 MP4A-LATM/48000\r\na=fmt
 const OPUS: &str = "m=audio 0 RTP/AVP 96\r\na=rtpmap:96 opus/48000/2\r\n";
 const G711: &str = "m=audio 0 RTP/AVP 96\r\na=rtpmap:96 PCMU/8000\r\n";
 
+const VP8: &str = "m=video 0 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\n";
+const VP9: &str = "m=video 0 RTP/AVP 96\r\na=rtpmap:96 VP9/90000\r\n";
+const AV1: &str = "m=video 0 RTP/AVP 96\r\na=rtpmap:96 AV1/90000\r\n";
+/// Beginnings of key frames of 176x144.
+const VP8_KEY: &[u8] = &[0xd0, 0x4a, 0, 0x9d, 1, 0x2a, 176, 0, 144, 0, 0, 7, 8];
+const VP9_KEY: &[u8] = &[0x82, 0x49, 0x83, 0x42, 0, 0x0a, 0xf0, 8, 0xf6, 6, 0x38, 0x24];
+/// A sequence header, and the beginning of a key frame.
+const AV1_KEY: &[u8] = &[0x0a, 11, 0, 0, 0, 3, 0xbd, 0x7c, 0x79, 0xb5, 0xf2, 0, 0x80, 0x32, 6, 0x10, 0, 0x84, 0, 2, 8];
+
 /// RFC 6184.
 pub(crate) fn rtp_h264(data: &[u8]) {
     packets(H264, data, &nal::join([&[0x65u8, 0x88, 0x84][..], &[0x65, 0x22, 0x11]].into_iter()));
@@ -81,6 +90,21 @@ pub(crate) fn rtp_opus(data: &[u8]) {
     packets(OPUS, data, &[0xfc, 0xff, 0xfe]);
 }
 
+/// RFC 7741.
+pub(crate) fn rtp_vp8(data: &[u8]) {
+    packets(VP8, data, VP8_KEY);
+}
+
+/// RFC 9628.
+pub(crate) fn rtp_vp9(data: &[u8]) {
+    packets(VP9, data, VP9_KEY);
+}
+
+/// AOM RTP payload format.
+pub(crate) fn rtp_av1(data: &[u8]) {
+    packets(AV1, data, AV1_KEY);
+}
+
 /// RFC 3551.
 pub(crate) fn rtp_g711(data: &[u8]) {
     packets(G711, data, &[0x7f; 160]);
@@ -97,7 +121,15 @@ fn packets(section: &str, data: &[u8], unit: &[u8]) {
     let media = &description.media[0];
     let Some((&transport, mut rest)) = data.split_first() else { return };
     let receiver = Receiver::new(TrackId(1), media, transport & 1 != 0, 1).expect("a format we know");
-    let track = receiver.track().cloned().expect("the description has all that is needed");
+    let id = TrackId(1);
+    // What the description does not say, the unit does.
+    let described = match section {
+        VP8 => vp8::track(id, unit).ok(),
+        VP9 => vp9::track(id, unit).ok(),
+        AV1 => av1::classify(unit, None).sequence_header.and_then(|header| av1::track(id, header).ok()),
+        _ => receiver.track().cloned(),
+    };
+    let track = described.expect("the description or the unit has all that is needed");
     let mut sender = Sender { receiver, out: VecDeque::new(), sequence: 65_530, timestamp: 0xffff_f000, ssrc: 1 };
     let (mut bytes_in, mut packets_in) = (0, 0);
     while let Some((&[what, step, high, low], after)) = rest.split_first_chunk::<4>() {
@@ -114,13 +146,14 @@ fn packets(section: &str, data: &[u8], unit: &[u8]) {
     sender.receiver.tick(moment, &mut sender.out);
     assert!(!sender.receiver.is_waiting());
     let garbage_out: usize = sender.units().iter().map(Vec::len).sum();
-    // A prefix of 4 bytes for a NAL unit that had a size of 2, and headers made whole.
+    // A prefix of 4 bytes for a NAL unit that had a size of 2, and headers made whole; 4 for a frame in a superframe.
     assert!(garbage_out <= bytes_in * 3 + packets_in as usize * 8, "not more out than in");
     for _ in 0..20 {
         sender.timestamp = sender.timestamp.wrapping_add(3_000);
         sender.unit(&track, media.payload_type, section == LATM, unit, moment);
     }
     sender.receiver.flush(moment, &mut sender.out);
+    assert!(sender.receiver.track().is_some(), "it is described");
     assert_eq!(sender.units().last().map(Vec::as_slice), Some(unit), "it recovers");
 }
 
@@ -179,7 +212,7 @@ impl Sender {
             payloads.push([&[u8::try_from(unit.len()).expect("short")], unit].concat());
         } else {
             let size = if track.codec.is_video() { 4 } else { 0 };
-            let packetiser = Packetiser::new(track, size, payload_type).expect("a codec that we know");
+            let mut packetiser = Packetiser::new(track, size, payload_type, MAX_PAYLOAD).expect("a codec that we know");
             let put = |payload: crate::protocol::rtp::send::Payload<'_>| {
                 payloads.push([payload.head, payload.body].concat());
             };

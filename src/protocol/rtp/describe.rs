@@ -1,8 +1,8 @@
-//! What a track is: from the SDP, then from parameter sets in band.
+//! What a track is: from the SDP, then from parameter sets or key frames in band.
 
 use bytes::Bytes;
 use media::codec::bits::BitReader;
-use media::codec::{CodecError, aac, g711, h264, h265, nal, opus};
+use media::codec::{CodecError, aac, av1, g711, h264, h265, nal, opus, vp8, vp9};
 use media::{RandomAccess, Timescale, Track, TrackId};
 
 use crate::protocol::sdp::Format;
@@ -22,6 +22,9 @@ struct Sets {
 enum Video {
     H264,
     H265,
+    Vp8,
+    Vp9,
+    Av1,
 }
 
 /// What is known of a track.
@@ -31,6 +34,8 @@ pub(super) struct Describe {
     video: Option<Video>,
     sets: Sets,
     top_temporal_id: u8,
+    /// What frames of AV1 are to be read with.
+    sequence: Option<av1::Sequence>,
     track: Option<Track>,
     error: Option<CodecError>,
 }
@@ -44,11 +49,23 @@ pub(super) struct Look {
     pub changed: Option<Track>,
 }
 
+impl Look {
+    /// Of a unit that cannot be read.
+    const NOTHING: Look = Look { random_access: RandomAccess::No, disposable: false, changed: None };
+}
+
 impl Describe {
     /// What the SDP says.
     pub(super) fn new(id: TrackId, format: &Format) -> Describe {
-        let mut describe =
-            Describe { id, video: None, sets: Sets::default(), top_temporal_id: 0, track: None, error: None };
+        let mut describe = Describe {
+            id,
+            video: None,
+            sets: Sets::default(),
+            top_temporal_id: 0,
+            sequence: None,
+            track: None,
+            error: None,
+        };
         let track = match format {
             Format::H264 { sps, pps } => {
                 describe.video = Some(Video::H264);
@@ -63,6 +80,9 @@ impl Describe {
                 describe.sets.pps = pps.iter().take(MAX_PPS).cloned().collect();
                 return describe.rebuilt();
             }
+            Format::Vp8 => return Describe { video: Some(Video::Vp8), ..describe },
+            Format::Vp9 => return Describe { video: Some(Video::Vp9), ..describe },
+            Format::Av1 => return Describe { video: Some(Video::Av1), ..describe },
             Format::Aac { config, .. } | Format::Latm { config, .. } => aac::track(id, config),
             Format::Opus { channels } => opus::track(id, *channels),
             Format::Pcmu => Ok(g711::track(id, g711::Law::Mu)),
@@ -91,6 +111,14 @@ impl Describe {
         self.error.as_ref().map(CodecError::to_string)
     }
 
+    /// What it takes to describe it, when nothing is known of it.
+    pub(super) fn needs(&self) -> &'static str {
+        match self.video {
+            Some(Video::Vp8 | Video::Vp9 | Video::Av1) => "key frame",
+            _ => "parameter sets",
+        }
+    }
+
     /// Of the units: that of the track, which is fixed before it is described.
     pub(super) fn timescale(&self) -> Timescale {
         self.track.as_ref().map_or(Timescale::VIDEO, |track| track.timescale)
@@ -112,6 +140,28 @@ impl Describe {
                 let unit = h265::classify(nals, self.top_temporal_id);
                 let changed = self.take(&unit.vps, &unit.sps, &unit.pps);
                 Look { random_access: unit.random_access, disposable: unit.disposable, changed }
+            }
+            Video::Vp8 => {
+                let Ok(header) = vp8::Header::read(unit).map_err(|error| self.error = Some(error)) else {
+                    return Look::NOTHING;
+                };
+                let changed = header.size.and_then(|_| self.describe(vp8::track(self.id, unit)));
+                Look { random_access: header.random_access(), disposable: header.disposable, changed }
+            }
+            Video::Vp9 => {
+                let Ok(header) = vp9::Unit::read(unit).map_err(|error| self.error = Some(error)) else {
+                    return Look::NOTHING;
+                };
+                let changed = header.key.and_then(|_| self.describe(vp9::track(self.id, unit)));
+                Look { random_access: header.random_access(), disposable: header.disposable, changed }
+            }
+            Video::Av1 => {
+                let classified = av1::classify(unit, self.sequence.as_ref());
+                let changed = classified.sequence_header.and_then(|header| {
+                    self.sequence = av1::Sequence::parse(header).ok();
+                    self.describe(av1::track(self.id, header))
+                });
+                Look { random_access: classified.random_access, disposable: classified.disposable, changed }
             }
         }
     }
@@ -159,7 +209,16 @@ impl Describe {
         let built = match self.video? {
             Video::H264 => h264::track(self.id, sps, &pps),
             Video::H265 => h265::track(self.id, self.sets.vps.as_deref().unwrap_or_default(), sps, &pps),
+            Video::Vp8 | Video::Vp9 | Video::Av1 => return None,
         };
+        if self.video == Some(Video::H265) && built.is_ok() {
+            self.top_temporal_id = h265::Sps::parse(sps).map_or(0, |sps| sps.top_temporal_id);
+        }
+        self.describe(built)
+    }
+
+    /// Takes a description; the track, when it is not what it was.
+    fn describe(&mut self, built: Result<Track, CodecError>) -> Option<Track> {
         let track = match built {
             Ok(track) => track,
             Err(error) => {
@@ -168,9 +227,6 @@ impl Describe {
             }
         };
         self.error = None;
-        if self.video == Some(Video::H265) {
-            self.top_temporal_id = h265::Sps::parse(sps).map_or(0, |sps| sps.top_temporal_id);
-        }
         if self.track.as_ref().is_some_and(|before| before.continues(&track)) {
             return None;
         }

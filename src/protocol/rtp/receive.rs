@@ -106,7 +106,7 @@ impl Receiver {
         })
     }
 
-    /// The track, once described: by the SDP or by parameter sets in band.
+    /// The track, once described: by the SDP, or by parameter sets or a key frame in band.
     pub(crate) fn track(&self) -> Option<&Track> {
         self.describe.track()
     }
@@ -114,6 +114,11 @@ impl Receiver {
     /// Why the track is not described, where more is known than that nothing came.
     pub(crate) fn problem(&self) -> Option<String> {
         self.describe.problem()
+    }
+
+    /// What it takes in band to describe the track, when the SDP says nothing of it.
+    pub(crate) fn needs(&self) -> &'static str {
+        self.describe.needs()
     }
 
     /// What was counted.

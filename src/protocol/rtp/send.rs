@@ -2,13 +2,19 @@
 //!
 //! Not here: sockets and pacing (`cli::publish`), and receiving.
 
+mod av1;
+#[cfg(test)]
+mod round_trip;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use media::codec::{CodecError, aac, h264, h265, nal};
+use media::codec::{self, CodecError, aac, h264, h265, nal, vp9};
 use media::{Codec, ServerTime, Track};
 
-/// Most bytes of RTP payload in a packet: with all headers it fits an Ethernet frame, tunnels included.
+/// Most bytes of RTP payload in a packet of RTSP: with all headers it fits an Ethernet frame, tunnels included.
 pub(crate) const MAX_PAYLOAD: usize = 1400;
+/// Fewest bytes of RTP payload that a packet must have room for: what formats put in front is far less.
+pub(crate) const MIN_PAYLOAD: usize = 64;
 /// Bytes of an RTP header without extensions and contributors.
 pub(crate) const HEADER: usize = 12;
 
@@ -20,6 +26,10 @@ pub(crate) struct Packetiser {
     /// Parameter sets, sent before each random access point that does not bring its own.
     sets: Vec<Vec<u8>>,
     payload_type: u8,
+    /// Most bytes of a payload.
+    max: usize,
+    /// Of the next picture of VP8 and VP9, 15 bits.
+    picture_id: u16,
 }
 
 /// An RTP payload, in two parts that follow each other.
@@ -32,11 +42,18 @@ pub(crate) struct Payload<'a> {
 
 impl Packetiser {
     /// For `track`, whose NAL units have lengths of `nal_length_size` bytes, under the number `payload_type`
-    /// (G.711 has its own of RFC 3551, and keeps it).
+    /// (G.711 has its own of RFC 3551, and keeps it). No payload has more than `max` bytes, which is at least
+    /// [`MIN_PAYLOAD`], but those of Opus, which are whole packets.
     ///
     /// # Errors
     /// When its sample entry is not as our constructors write it, or there is no payload format for its codec.
-    pub(crate) fn new(track: &Track, nal_length_size: usize, payload_type: u8) -> Result<Packetiser, CodecError> {
+    pub(crate) fn new(
+        track: &Track,
+        nal_length_size: usize,
+        payload_type: u8,
+        max: usize,
+    ) -> Result<Packetiser, CodecError> {
+        debug_assert!(max >= MIN_PAYLOAD);
         let (mut sets, mut number) = (Vec::new(), payload_type);
         match track.codec {
             Codec::H264 => {
@@ -49,12 +66,10 @@ impl Packetiser {
             }
             Codec::Pcmu => number = 0,
             Codec::Pcma => number = 8,
-            Codec::Aac | Codec::Opus => {}
-            Codec::Vp8 | Codec::Vp9 | Codec::Av1 | Codec::Opaque => {
-                return Err(CodecError::Unsupported("no RTP payload format for this codec"));
-            }
+            Codec::Aac | Codec::Opus | Codec::Vp8 | Codec::Vp9 | Codec::Av1 => {}
+            Codec::Opaque => return Err(CodecError::Unsupported("no RTP payload format for this codec")),
         }
-        Ok(Packetiser { codec: track.codec, nal_length_size, sets, payload_type: number })
+        Ok(Packetiser { codec: track.codec, nal_length_size, sets, payload_type: number, max, picture_id: 0 })
     }
 
     /// The payload type of its packets.
@@ -62,17 +77,17 @@ impl Packetiser {
         self.payload_type
     }
 
-    /// Whether the marker bit is on the last packet of every access unit (RFC 6184, 7798 and 3640), and not only at
+    /// Whether the marker bit is on the last packet of every access unit (all pictures, and RFC 3640), and not only at
     /// the start of talk (RFC 3551 and 7587).
     pub(crate) fn marks_ends(&self) -> bool {
-        matches!(self.codec, Codec::H264 | Codec::H265 | Codec::Aac)
+        self.codec.is_video() || self.codec == Codec::Aac
     }
 
     /// Gives the payloads of one access unit in order to `put`; `sync` says that decoding can start at it.
     ///
     /// # Errors
-    /// When a NAL unit's length goes beyond the data, or an AAC frame is too long for its 13 bits.
-    pub(crate) fn cut(&self, unit: &[u8], sync: bool, mut put: impl FnMut(Payload<'_>)) -> Result<(), CodecError> {
+    /// When a NAL unit's or an OBU's length goes beyond the data, or an AAC frame is too long for its 13 bits.
+    pub(crate) fn cut(&mut self, unit: &[u8], sync: bool, mut put: impl FnMut(Payload<'_>)) -> Result<(), CodecError> {
         match self.codec {
             Codec::H264 | Codec::H265 => {
                 let nals = nal::length_prefixed(unit, self.nal_length_size).collect::<Result<Vec<_>, _>>()?;
@@ -93,6 +108,8 @@ impl Packetiser {
                     }
                 }
             }
+            Codec::Vp8 | Codec::Vp9 => self.cut_frame(unit, sync, &mut put),
+            Codec::Av1 => av1::cut(unit, self.max, &mut put)?,
             Codec::Aac => {
                 // RFC 3640 section 3.3.6: one header of 13 bits of size and 3 of index; fragments repeat it.
                 if unit.len() >= 1 << 13 {
@@ -100,12 +117,12 @@ impl Packetiser {
                 }
                 let size = (unit.len() as u16) << 3;
                 let head = [0, 16, (size >> 8) as u8, size as u8];
-                for body in unit.chunks(MAX_PAYLOAD - head.len()) {
+                for body in unit.chunks(self.max - head.len()) {
                     put(Payload { head: &head, body });
                 }
             }
-            Codec::Pcmu | Codec::Pcma => unit.chunks(MAX_PAYLOAD).for_each(|body| put(Payload { head: &[], body })),
-            _ => put(Payload { head: &[], body: unit }),
+            Codec::Pcmu | Codec::Pcma => unit.chunks(self.max).for_each(|body| put(Payload { head: &[], body })),
+            Codec::Opus | Codec::Opaque => put(Payload { head: &[], body: unit }),
         }
         Ok(())
     }
@@ -126,12 +143,12 @@ impl Packetiser {
 
     /// A single NAL unit packet, or fragmentation units (RFC 6184 section 5.8, RFC 7798 section 4.4.3).
     fn cut_nal(&self, nal: &[u8], put: &mut impl FnMut(Payload<'_>)) {
-        if nal.len() <= MAX_PAYLOAD {
+        if nal.len() <= self.max {
             return put(Payload { head: &[], body: nal });
         }
         let header_len = if self.codec == Codec::H264 { 1 } else { 2 };
         let (header, rest) = nal.split_at(header_len);
-        let room = MAX_PAYLOAD - header_len - 1;
+        let room = self.max - header_len - 1;
         let last = rest.len().div_ceil(room) - 1;
         for (count, body) in rest.chunks(room).enumerate() {
             let ends = u8::from(count == 0) << 7 | u8::from(count == last) << 6;
@@ -140,6 +157,25 @@ impl Packetiser {
             } else {
                 let head = [header[0] & 0x81 | 49 << 1, header[1], ends | header[0] >> 1 & 0x3f];
                 put(Payload { head: &head, body });
+            }
+        }
+    }
+}
+
+impl Packetiser {
+    /// Payload descriptors with a picture id of 15 bits (RFC 7741 section 4.2, RFC 9628 section 4.2), and no layers.
+    fn cut_frame(&mut self, frame: &[u8], sync: bool, put: &mut impl FnMut(Payload<'_>)) {
+        let [high, low] = (self.picture_id | 0x8000).to_be_bytes();
+        self.picture_id = (self.picture_id + 1) & 0x7fff;
+        let is_vp8 = self.codec == Codec::Vp8;
+        let room = self.max - if is_vp8 { 4 } else { 3 };
+        let last = frame.len().div_ceil(room).saturating_sub(1);
+        for (count, body) in frame.chunks(room).enumerate() {
+            let (begins, ends) = (u8::from(count == 0), u8::from(count == last));
+            if is_vp8 {
+                put(Payload { head: &[0x80 | begins << 4, 0x80, high, low], body });
+            } else {
+                put(Payload { head: &[0x80 | u8::from(!sync) << 6 | begins << 3 | ends << 2, high, low], body });
             }
         }
     }
@@ -183,9 +219,17 @@ pub(crate) fn media_section(track: &Track, payload_type: u8, control: &str) -> R
         }
         Codec::Pcmu => ("audio", "PCMU/8000".to_owned(), String::new()),
         Codec::Pcma => ("audio", "PCMA/8000".to_owned(), String::new()),
-        Codec::Vp8 | Codec::Vp9 | Codec::Av1 | Codec::Opaque => {
-            return Err(CodecError::Unsupported("no RTP payload format for this codec"));
+        Codec::Vp8 => ("video", "VP8/90000".to_owned(), String::new()),
+        Codec::Vp9 => {
+            let profile = vp9::profile_of_entry(&track.sample_entry)?;
+            ("video", "VP9/90000".to_owned(), format!("profile-id={profile}"))
         }
+        Codec::Av1 => {
+            let sequence = codec::av1::Sequence::parse(codec::av1::sequence_of_entry(&track.sample_entry)?)?;
+            let (profile, level, tier) = (sequence.profile, sequence.level, u8::from(sequence.high_tier));
+            ("video", "AV1/90000".to_owned(), format!("profile={profile};level-idx={level};tier={tier}"))
+        }
+        Codec::Opaque => return Err(CodecError::Unsupported("no RTP payload format for this codec")),
     };
     let mut text = format!("m={kind} 0 RTP/AVP {payload_type}\r\na=rtpmap:{payload_type} {mapping}\r\n");
     if !parameters.is_empty() {
@@ -268,10 +312,11 @@ mod tests {
     use super::*;
 
     fn packetiser(codec: Codec) -> Packetiser {
-        Packetiser { codec, nal_length_size: 4, sets: vec![vec![0x67, 1], vec![0x68, 2]], payload_type: 96 }
+        let sets = vec![vec![0x67, 1], vec![0x68, 2]];
+        Packetiser { codec, nal_length_size: 4, sets, payload_type: 96, max: MAX_PAYLOAD, picture_id: 0 }
     }
 
-    fn payloads(packetiser: &Packetiser, unit: &[u8], sync: bool) -> Vec<Vec<u8>> {
+    fn payloads(packetiser: &mut Packetiser, unit: &[u8], sync: bool) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
         packetiser.cut(unit, sync, |payload| out.push([payload.head, payload.body].concat())).expect("whole");
         out
@@ -308,11 +353,11 @@ mod tests {
     #[test]
     fn parameter_sets_go_before_a_key_frame_that_has_none() {
         let unit = nal::join([&[9u8, 0xf0][..], &[0x65, 7]].into_iter());
-        let h264 = packetiser(Codec::H264);
-        assert_eq!(payloads(&h264, &unit, true), [vec![9, 0xf0], vec![0x67, 1], vec![0x68, 2], vec![0x65, 7]]);
-        assert_eq!(payloads(&h264, &unit, false).len(), 2);
+        let mut h264 = packetiser(Codec::H264);
+        assert_eq!(payloads(&mut h264, &unit, true), [vec![9, 0xf0], vec![0x67, 1], vec![0x68, 2], vec![0x65, 7]]);
+        assert_eq!(payloads(&mut h264, &unit, false).len(), 2);
         let own = nal::join([&[0x67u8, 9][..], &[0x68, 9], &[0x65, 7]].into_iter());
-        assert_eq!(payloads(&h264, &own, true).len(), 3);
+        assert_eq!(payloads(&mut h264, &own, true).len(), 3);
     }
 
     #[test]
@@ -323,7 +368,7 @@ mod tests {
 
     #[test]
     fn aac_frame_has_its_size_in_front() {
-        assert_eq!(payloads(&packetiser(Codec::Aac), &[7; 5], true), [vec![0, 16, 0, 40, 7, 7, 7, 7, 7]]);
+        assert_eq!(payloads(&mut packetiser(Codec::Aac), &[7; 5], true), [vec![0, 16, 0, 40, 7, 7, 7, 7, 7]]);
     }
 
     #[test]
@@ -344,7 +389,7 @@ mod tests {
         let opus = opus::track(TrackId(1), 1).expect("mono");
         assert!(media_section(&opus, 97, "trackID=0").expect("known").contains("a=rtpmap:97 opus/48000/2\r\n"));
         let pcma = g711::track(TrackId(1), g711::Law::A);
-        assert_eq!(Packetiser::new(&pcma, 0, 97).expect("known").payload_type(), 8);
+        assert_eq!(Packetiser::new(&pcma, 0, 97, MAX_PAYLOAD).expect("known").payload_type(), 8);
     }
 
     proptest! {
@@ -357,7 +402,7 @@ mod tests {
                 nal
             }).collect();
             let unit = nal::join(nals.iter().map(Vec::as_slice));
-            let cut = payloads(&packetiser(if h264 { Codec::H264 } else { Codec::H265 }), &unit, false);
+            let cut = payloads(&mut packetiser(if h264 { Codec::H264 } else { Codec::H265 }), &unit, false);
             prop_assert!(cut.iter().all(|payload| payload.len() <= MAX_PAYLOAD));
             prop_assert_eq!(join(&cut, h264), nals);
         }

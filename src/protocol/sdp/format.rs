@@ -18,6 +18,12 @@ pub(crate) enum Format {
     H264 { sps: Vec<Bytes>, pps: Vec<Bytes> },
     /// RFC 7798 without decoding order numbers; parameter sets if given.
     H265 { vps: Vec<Bytes>, sps: Vec<Bytes>, pps: Vec<Bytes> },
+    /// RFC 7741.
+    Vp8,
+    /// RFC 9628.
+    Vp9,
+    /// AOM RTP payload format, version 1.0.
+    Av1,
     /// RFC 3640 with AAC: AudioSpecificConfig, AU headers, and RTP ticks a unit.
     Aac { config: Bytes, layout: Layout, samples: u32 },
     /// RFC 6416 with AAC, configuration out of band: AudioSpecificConfig and RTP ticks a unit.
@@ -64,6 +70,9 @@ pub(super) fn read(payload_type: Option<u8>, rtpmap: Option<&str>, fmtp: &str) -
     let format = match encoding.to_ascii_uppercase().as_str() {
         "H264" => h264(&parameters),
         "H265" => h265(&parameters),
+        "VP8" if rate == 90_000 => Ok(Format::Vp8),
+        "VP9" if rate == 90_000 => Ok(Format::Vp9),
+        "AV1" if rate == 90_000 => Ok(Format::Av1),
         "MPEG4-GENERIC" => mpeg4_generic(&parameters, rate),
         "MP4A-LATM" => latm(&parameters, rate),
         // The rtpmap always says two channels (RFC 7587 section 7); two decode a mono source rightly as well.
@@ -237,11 +246,15 @@ mod tests {
         assert_eq!(read(Some(96), Some("opus/48000/2"), "sprop-stereo=1"), (Format::Opus { channels: 2 }, 48_000));
         assert_eq!(read(Some(96), Some("opus/48000/2"), "sprop-stereo=0"), (Format::Opus { channels: 1 }, 48_000));
         assert!(matches!(read(Some(96), Some("h265/90000"), "").0, Format::H265 { .. }));
+        assert_eq!(read(Some(96), Some("vp8/90000"), ""), (Format::Vp8, 90_000));
+        assert_eq!(read(Some(96), Some("VP9/90000"), "profile-id=2"), (Format::Vp9, 90_000));
+        assert_eq!(read(Some(96), Some("AV1/90000"), "profile=0;level-idx=8;tier=0"), (Format::Av1, 90_000));
     }
 
     #[test]
     fn what_we_cannot_follow_is_named() {
-        assert_eq!(unknown("VP9/90000", ""), "VP9/90000/1");
+        assert_eq!(unknown("VP9/48000", ""), "VP9/48000/1");
+        assert_eq!(unknown("H263/90000", ""), "H263/90000/1");
         assert_eq!(unknown("H264/90000", "packetization-mode=2"), "H264 with packetization-mode 2 (interleaved)");
         assert_eq!(unknown("MPEG4-GENERIC/48000", "mode=AAC-hbr;config=1190"), "MPEG4-GENERIC without AU sizes");
         assert_eq!(unknown("MPEG4-GENERIC/48000", "mode=AAC-hbr;sizelength=13"), "MPEG4-GENERIC without a config");

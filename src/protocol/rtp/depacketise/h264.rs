@@ -66,18 +66,12 @@ impl H264 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::rtp::depacketise::Depacketiser;
     use media::ServerTime;
 
-    /// (marker, timestamp, lost before, payload) of each packet, and (timestamp, loss before, bytes) of each unit.
     fn check(packets: &[(bool, i64, u32, &[u8])], expected: &[(i64, u32, &[u8])]) {
-        let mut machine = H264::default();
-        let mut out = VecDeque::new();
-        for &(marker, timestamp, lost, payload) in packets {
-            machine.push(Piece { marker, timestamp, lost, arrival: ServerTime::default(), payload }, &mut out);
-        }
-        machine.finish(&mut out);
-        let units: Vec<_> = out.iter().map(|unit| (unit.timestamp, unit.loss_before, &unit.data[..])).collect();
-        assert_eq!(units, expected);
+        let machine = Depacketiser::H264(H264::default());
+        crate::protocol::rtp::depacketise::tests::check(machine, packets, expected);
     }
 
     #[test]

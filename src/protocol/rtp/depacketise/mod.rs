@@ -5,10 +5,14 @@
 
 mod aac;
 mod audio;
+mod av1;
+mod frame;
 mod h264;
 mod h265;
 mod latm;
 mod nal;
+mod vp8;
+mod vp9;
 
 use std::collections::VecDeque;
 
@@ -57,6 +61,12 @@ pub(crate) enum Depacketiser {
     H264(h264::H264),
     /// RFC 7798.
     H265(h265::H265),
+    /// RFC 7741.
+    Vp8(vp8::Vp8),
+    /// RFC 9628.
+    Vp9(vp9::Vp9),
+    /// AOM RTP payload format, version 1.0.
+    Av1(av1::Av1),
     /// RFC 3640.
     Aac(aac::Aac),
     /// RFC 6416.
@@ -71,6 +81,9 @@ impl Depacketiser {
         Some(match format {
             Format::H264 { .. } => Depacketiser::H264(h264::H264::default()),
             Format::H265 { .. } => Depacketiser::H265(h265::H265::default()),
+            Format::Vp8 => Depacketiser::Vp8(vp8::Vp8::default()),
+            Format::Vp9 => Depacketiser::Vp9(vp9::Vp9::default()),
+            Format::Av1 => Depacketiser::Av1(av1::Av1::default()),
             Format::Aac { layout, samples, .. } => Depacketiser::Aac(aac::Aac::new(*layout, *samples)),
             Format::Latm { samples, .. } => Depacketiser::Latm(latm::Latm::new(*samples)),
             Format::Opus { .. } => Depacketiser::Audio(audio::Audio::opus()),
@@ -84,6 +97,9 @@ impl Depacketiser {
         match self {
             Depacketiser::H264(machine) => machine.push(piece, out),
             Depacketiser::H265(machine) => machine.push(piece, out),
+            Depacketiser::Vp8(machine) => machine.push(piece, out),
+            Depacketiser::Vp9(machine) => machine.push(piece, out),
+            Depacketiser::Av1(machine) => machine.push(piece, out),
             Depacketiser::Aac(machine) => machine.push(piece, out),
             Depacketiser::Latm(machine) => machine.push(piece, out),
             Depacketiser::Audio(machine) => machine.push(piece, out),
@@ -95,6 +111,9 @@ impl Depacketiser {
         match self {
             Depacketiser::H264(machine) => machine.finish(out),
             Depacketiser::H265(machine) => machine.finish(out),
+            Depacketiser::Vp8(machine) => machine.finish(out),
+            Depacketiser::Vp9(machine) => machine.finish(out),
+            Depacketiser::Av1(machine) => machine.finish(out),
             Depacketiser::Aac(_) | Depacketiser::Latm(_) | Depacketiser::Audio(_) => {}
         }
     }
@@ -105,6 +124,21 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// (marker, timestamp, lost before, payload) of each packet, and (timestamp, loss before, bytes) of each unit.
+    pub(super) fn check(
+        mut machine: Depacketiser,
+        packets: &[(bool, i64, u32, &[u8])],
+        expected: &[(i64, u32, &[u8])],
+    ) {
+        let mut out = VecDeque::new();
+        for &(marker, timestamp, lost, payload) in packets {
+            machine.push(Piece { marker, timestamp, lost, arrival: ServerTime::default(), payload }, &mut out);
+        }
+        machine.finish(&mut out);
+        let units: Vec<_> = out.iter().map(|unit| (unit.timestamp, unit.loss_before, &unit.data[..])).collect();
+        assert_eq!(units, expected);
+    }
+
     /// Every machine, with formats as SDP gives them.
     fn all() -> Vec<Depacketiser> {
         let layout = Layout { size_bits: 13, index_bits: 3, delta_bits: 3 };
@@ -112,6 +146,9 @@ mod tests {
         [
             Format::H264 { sps: vec![], pps: vec![] },
             Format::H265 { vps: vec![], sps: vec![], pps: vec![] },
+            Format::Vp8,
+            Format::Vp9,
+            Format::Av1,
             Format::Aac { config: config.clone(), layout, samples: 1024 },
             Format::Latm { config, samples: 1024 },
             Format::Opus { channels: 2 },
@@ -137,7 +174,7 @@ mod tests {
                     // Half of the payloads get a header of a kind that exists, so that machines get beyond it.
                     let mut payload = payload.clone();
                     if let (Some(first), true) = (payload.first_mut(), kind % 2 == 0) {
-                        *first = [28, 24, 0x65, 49 << 1, 48 << 1, 0x26][usize::from(kind / 2) % 6];
+                        *first = [28, 24, 0x65, 49 << 1, 48 << 1, 0x26, 0x10, 0x90, 0x0c, 0xac][usize::from(kind / 2) % 10];
                     }
                     bytes_in += payload.len();
                     let piece = Piece {
@@ -150,7 +187,8 @@ mod tests {
                     machine.push(piece, &mut out);
                 }
                 machine.finish(&mut out);
-                // Length prefixes cost at most 4 bytes for 3 (a size of 2 and a NAL unit of 1), headers at most 2 more.
+                // Length prefixes cost at most 4 bytes for 3 (a size of 2 and a NAL unit of 1), headers at most 2 more; a
+                // superframe's index 2, and 4 a frame.
                 let bytes_out: usize = out.iter().map(|unit| unit.data.len()).sum();
                 prop_assert!(bytes_out <= bytes_in * 2 + pieces.len() * 6);
             }
