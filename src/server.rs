@@ -32,6 +32,7 @@ use crate::doors::http::watch::{Events, watch_streams};
 use crate::doors::http::{App, RunStatus, router};
 use crate::doors::publishing::Rooms;
 use crate::doors::rtsp::{self, Rtsp};
+use crate::doors::webrtc::{self, Webrtc};
 use crate::frames::Frames;
 use crate::live::{self, Hub, Sweeper, SweeperSettings};
 use crate::playback::clip::Clips;
@@ -149,8 +150,31 @@ impl Running {
         let https = open("HTTPS", config.http.tls_listen)?;
         let rtsp = open("RTSP", config.rtsp.listen)?;
         let rtsps = open("RTSPS", config.rtsp.tls_listen)?;
-        let listeners =
-            Listeners { http: address(&http), https: address(&https), rtsp: address(&rtsp), rtsps: address(&rtsps) };
+        let webrtc = open_udp("webrtc-udp", config.webrtc.udp_listen)?;
+        let listeners = Listeners {
+            http: address(&http),
+            https: address(&https),
+            rtsp: address(&rtsp),
+            rtsps: address(&rtsps),
+            webrtc: webrtc.as_ref().and_then(|socket| Some(socket.local_addr().ok()?.to_string())),
+        };
+        let publishing = Rooms {
+            hub: hub.clone(),
+            catalog: catalog.clone(),
+            store: store.clone(),
+            access: access.clone(),
+            clock: clock.clone(),
+            new_stream: StreamSettings::default(),
+        };
+        let (stop, tasks, cameras) = (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
+        let webrtc = match webrtc {
+            None => None,
+            Some(socket) => {
+                let settings = webrtc_settings(&config);
+                let door = Webrtc::open(socket, publishing.clone(), settings, &tasks, &cameras, stop.clone());
+                Some(door.map_err(|source| ServeError::System { what: "open the WebRTC door", source })?)
+            }
+        };
         let (reloads_in, reloads) = mpsc::channel(1);
         let app = Arc::new(App {
             catalog: catalog.clone(),
@@ -161,6 +185,7 @@ impl Running {
             playlists: Playlists::new(hub.clone(), clock.clone()),
             frames: frames(&hub, &config),
             clips: Clips::new(hub.clone()),
+            webrtc,
             events: Events::new(clock.clone()),
             audience: Audience::default(),
             crowd: Arc::new(Crowd::default()),
@@ -172,25 +197,9 @@ impl Running {
         });
         take_streams(&app, &app.config()).map_err(ServeError::Streams)?;
 
-        let publishing = Rooms {
-            hub: app.hub.clone(),
-            catalog: app.catalog.clone(),
-            store: app.store.clone(),
-            access: app.access.clone(),
-            clock: app.clock.clone(),
-            new_stream: StreamSettings::default(),
-        };
         let rtsp_door = Rtsp::new(publishing, rtsp_settings(&app.config()));
-        let running = Running {
-            app,
-            rtsp: rtsp_door,
-            sources,
-            reloads,
-            stop: CancellationToken::new(),
-            now: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-            cameras: TaskTracker::new(),
-        };
+        let running =
+            Running { app, rtsp: rtsp_door, sources, reloads, stop, now: CancellationToken::new(), tasks, cameras };
         running.open_doors(http, https, rtsp, rtsps);
         running.say_ready(&listeners)?;
         Ok(running)
@@ -241,6 +250,7 @@ impl Running {
             https: listeners.https.as_deref(),
             rtsp: listeners.rtsp.as_deref(),
             rtsps: listeners.rtsps.as_deref(),
+            webrtc: listeners.webrtc.as_deref(),
             pid: std::process::id(),
         })
         .expect("texts and numbers are JSON");
@@ -349,6 +359,7 @@ struct Ready<'a> {
     https: Option<&'a str>,
     rtsp: Option<&'a str>,
     rtsps: Option<&'a str>,
+    webrtc: Option<&'a str>,
     pid: u32,
 }
 
@@ -421,6 +432,20 @@ fn rtsp_settings(config: &Config) -> rtsp::Settings {
         connections_max: limits.connections as usize,
         unauthenticated_per_address: limits.unauthenticated_per_ip as usize,
         unauthenticated_lifetime: limits.unauthenticated_lifetime.0,
+        streams_max: limits.streams as usize,
+    }
+}
+
+fn webrtc_settings(config: &Config) -> webrtc::Settings {
+    let Config { webrtc, limits, .. } = config;
+    webrtc::Settings {
+        public_addresses: webrtc
+            .public_addresses
+            .iter()
+            .map(|at| SocketAddr::new(at.ip, at.port.unwrap_or(0)))
+            .collect(),
+        max_sessions: webrtc.max_sessions as usize,
+        max_pending: webrtc.max_pending as usize,
         streams_max: limits.streams as usize,
     }
 }
@@ -620,6 +645,11 @@ fn decoder_beside_us() -> PathBuf {
 fn open(door: &'static str, listen: Listen) -> Result<Option<TcpListener>, ServeError> {
     let Some(address) = listen.0 else { return Ok(None) };
     bind(address).map(Some).map_err(|source| ServeError::Listen { door, address, source })
+}
+
+fn open_udp(door: &'static str, listen: Listen) -> Result<Option<std::net::UdpSocket>, ServeError> {
+    let Some(address) = listen.0 else { return Ok(None) };
+    webrtc::bind(address).map(Some).map_err(|source| ServeError::Listen { door, address, source })
 }
 
 fn address(socket: &Option<TcpListener>) -> Option<String> {

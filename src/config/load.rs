@@ -99,8 +99,9 @@ pub(super) fn merge(mut table: Table, file: Option<PathBuf>, sources: &Sources) 
         let (section, key) = path.split_once('.').expect("flags name section.key");
         set(&mut table, &known, flag, (section, key), value)?;
     }
-    let is_set = |section: &str| table.get(section).and_then(|keys| keys.get("tls_listen")).is_some();
-    let (https_is_set, rtsps_is_set) = (is_set("http"), is_set("rtsp"));
+    let is_set = |section: &str, key: &str| table.get(section).and_then(|keys| keys.get(key)).is_some();
+    let (https_is_set, rtsps_is_set) = (is_set("http", "tls_listen"), is_set("rtsp", "tls_listen"));
+    let webrtc_is_set = is_set("webrtc", "udp_listen");
     let mut config =
         Config::deserialize(Value::Table(table)).map_err(|error| ConfigError::Invalid(error.message().to_owned()))?;
     if !https_is_set {
@@ -108,6 +109,9 @@ pub(super) fn merge(mut table: Table, file: Option<PathBuf>, sources: &Sources) 
     }
     if !rtsps_is_set {
         config.rtsp.tls_listen = config.rtsp.tls_listen.beside(config.rtsp.listen);
+    }
+    if !webrtc_is_set {
+        config.webrtc.udp_listen = config.webrtc.udp_listen.beside(config.http.listen);
     }
     check(&config).map_err(ConfigError::Invalid)?;
     Ok(Loaded { config, file, warnings })

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::units::{Listen, PortRange, Size, Span};
+use super::units::{Listen, PortRange, PublicAddress, Size, Span};
 use crate::catalog::{ProducerClock, SecondPublisher};
 
 /// `kinora.toml`.
@@ -111,18 +111,46 @@ impl Default for Rtsp {
     }
 }
 
-/// `[webrtc]`: kept for the WebRTC door, which is not built yet.
+/// `[webrtc]`
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Webrtc {
-    /// One UDP port for all peers.
+    /// One UDP port for all peers; when not set: the interface of `http.listen`, and any port when that has any.
     pub(crate) udp_listen: Listen,
+    /// At which addresses the world reaches that port: `203.0.113.7` or `203.0.113.7:8189`; default: those of this machine.
+    pub(crate) public_addresses: Vec<PublicAddress>,
+    /// STUN and TURN servers that clients are told of, for networks that let no UDP through.
+    pub(crate) ice_servers: Vec<IceServer>,
+    /// Sessions at a time, publishers and viewers together.
+    pub(crate) max_sessions: u32,
+    /// Sessions at a time that were offered and are not connected yet.
+    pub(crate) max_pending: u32,
 }
 
 impl Default for Webrtc {
     fn default() -> Webrtc {
-        Webrtc { udp_listen: Listen::any(8189) }
+        Webrtc {
+            udp_listen: Listen::any(8189),
+            public_addresses: Vec::new(),
+            ice_servers: Vec::new(),
+            max_sessions: 2_000,
+            max_pending: 500,
+        }
     }
+}
+
+/// A server that helps clients through their networks (RFC 8489, RFC 8656).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IceServer {
+    /// `stun:stun.example.org`, `turn:turn.example.org?transport=udp`, `turns:...`.
+    pub(crate) url: String,
+    /// Every client is told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) username: Option<String>,
+    /// Every client is told it: make it one that opens nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) credential: Option<String>,
 }
 
 /// `[storage]`

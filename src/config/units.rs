@@ -254,6 +254,40 @@ impl fmt::Display for Listen {
 
 as_text!(Listen);
 
+/// An address by which the world reaches a port of ours: `203.0.113.7`, or with a port where that is another one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PublicAddress {
+    pub(crate) ip: IpAddr,
+    pub(crate) port: Option<u16>,
+}
+
+impl FromStr for PublicAddress {
+    type Err = BadUnit;
+
+    fn from_str(text: &str) -> Result<PublicAddress, BadUnit> {
+        let text = text.trim();
+        if let Ok(ip) = text.parse() {
+            return Ok(PublicAddress { ip, port: None });
+        }
+        let with_port = text.parse::<SocketAddr>().ok().filter(|address| address.port() > 0);
+        let address = with_port.ok_or_else(|| {
+            BadUnit(format!("{text:?} is not an IP address: write 203.0.113.7, 203.0.113.7:8189 or [2001:db8::7]:8189"))
+        })?;
+        Ok(PublicAddress { ip: address.ip(), port: Some(address.port()) })
+    }
+}
+
+impl fmt::Display for PublicAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            None => write!(f, "{}", self.ip),
+            Some(port) => write!(f, "{}", SocketAddr::new(self.ip, port)),
+        }
+    }
+}
+
+as_text!(PublicAddress);
+
 /// Ports from the first to the last: `20000-20999`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PortRange {

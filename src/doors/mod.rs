@@ -3,3 +3,4 @@
 pub(crate) mod http;
 pub(crate) mod publishing;
 pub(crate) mod rtsp;
+pub(crate) mod webrtc;

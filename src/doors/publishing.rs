@@ -42,15 +42,22 @@ pub(crate) enum Refused {
 }
 
 impl Rooms {
-    /// Whether `principal` may publish `stream`, and create it when it does not exist. Reads a database.
-    pub(crate) fn permit(&self, principal: &Principal, stream: &StreamName) -> Result<(), Refused> {
+    /// Whether `principal` may publish `stream`, and create it when it does not exist; the stream, if it does. Reads a
+    /// database.
+    pub(crate) fn permit(&self, principal: &Principal, stream: &StreamName) -> Result<Option<Stream>, Refused> {
         self.may(principal, Action::Publish, stream)?;
-        if self.find(stream)?.is_none() {
+        let found = self.find(stream)?;
+        if found.is_none() {
             self.may(principal, Action::CreateStream, stream).map_err(|_| {
                 Refused::NoStream(format!("stream {stream} does not exist, and the credential may not create it"))
             })?;
         }
-        Ok(())
+        Ok(found)
+    }
+
+    /// Whether [`Rooms::claim`] would refuse the seat of `stream` now.
+    pub(crate) fn check(&self, stream: &Stream, who: &PublisherInfo) -> Result<(), Refused> {
+        self.hub.refusal(stream, who).map_or(Ok(()), |error| Err(refused(&stream.name, error)))
     }
 
     /// Takes the stream's seat for `principal`; creates the stream when it does not exist and there are fewer than `streams_max`.

@@ -74,6 +74,13 @@ impl Feed {
         self.sort(at.now);
     }
 
+    /// At `timestamp` of the source `ssrc` of the `track`-th track its clock showed `ntp`, as a report or a packet says.
+    pub(crate) fn clock(&mut self, track: usize, ssrc: u32, timestamp: u32, ntp: u64, at: Moment) {
+        let Some(receiver) = self.receivers.get_mut(track) else { return };
+        receiver.clock(ssrc, timestamp, ntp, at, &mut self.received);
+        self.sort(at.now);
+    }
+
     /// Time went by.
     pub(crate) fn tick(&mut self, at: Moment) {
         for receiver in &mut self.receivers {

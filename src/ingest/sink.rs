@@ -1,7 +1,7 @@
 //! Where a session's orders go.
 
 use super::Order;
-use crate::live::{Ended, Publisher};
+use crate::live::{Ended, Publisher, Told};
 
 /// Where a session's orders go.
 pub(crate) enum Sink {
@@ -40,6 +40,18 @@ impl Sink {
             Sink::Memory(orders) => {
                 orders.closed().await;
                 Ended::Deleted
+            }
+        }
+    }
+
+    /// The next thing that this publisher is told.
+    pub(crate) async fn told(&mut self) -> Told {
+        match self {
+            Sink::Live(publisher) => publisher.told().await,
+            #[cfg(test)]
+            Sink::Memory(orders) => {
+                orders.closed().await;
+                Told::Ended(Ended::Deleted)
             }
         }
     }

@@ -74,7 +74,7 @@ mod tests {
 
     fn who(credential: &str, peer: &str) -> PublisherInfo {
         let (credential, peer) = (credential.to_owned(), peer.to_owned());
-        PublisherInfo { credential, protocol: "rtsp+tcp", peer, can_wait: true }
+        PublisherInfo { credential, protocol: "rtsp+tcp", peer, can_wait: true, sends_on_request: false }
     }
 
     #[test]

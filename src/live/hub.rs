@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use media::fragmenter::{ClockPolicy, Fragmenter};
-use media::{GapReason, StreamId};
+use media::{GapReason, StreamId, TrackSet};
 use store::{Clock, Store, StoreError, StreamIdentity};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -79,27 +79,13 @@ impl Hub {
         self.loader().load(&state).await?;
         let mut seat = state.seat();
         // Asked under the seat's lock: a stop goes through all seats after it is said.
-        if self.is_stopping() {
-            return Err(PublishError::Stopping);
+        if let Some(refusal) = self.refusal_of(stream, &who, &state, &seat) {
+            return Err(refusal);
         }
-        if self.space.borrow().full {
-            return Err(PublishError::DiskFull);
-        }
-        if let Seat::Taken(session) = &*seat {
-            if !takes_over(stream.settings.on_second_publisher, &session.credential, &who.credential) {
-                let (peer, since) = match &state.shared().publisher {
-                    Some(held) => (held.who.peer.clone(), held.since),
-                    None => (String::new(), self.clock.now()),
-                };
-                return Err(PublishError::Busy { stream: stream.name.to_string(), peer, since });
-            }
-            let (heard, now) = (session.heard, Instant::now());
+        if let Seat::Taken(_) = &*seat {
             let mut shared = state.shared();
             if let Some(held) = shared.publisher.as_ref().map(|held| held.who.clone()) {
-                if shared.displaced.keeps_out(&who, &held, heard, now) {
-                    return Err(PublishError::Displaced { stream: stream.name.to_string(), peer: held.peer });
-                }
-                shared.displaced.note(&who, &held, now);
+                shared.displaced.note(&who, &held, Instant::now());
             }
             drop(shared);
             tracing::info!(stream = %stream.name, peer = who.peer, "another publisher takes over");
@@ -138,6 +124,53 @@ impl Hub {
         }
         drop(seat);
         Ok(Publisher { state, session: id, ended, budget: self.unpersisted_share() })
+    }
+
+    /// Why the stream's seat is not to be had just now, if it is not.
+    pub(crate) fn refusal(&self, stream: &Stream, who: &PublisherInfo) -> Option<PublishError> {
+        match self.existing(stream.id) {
+            Some(state) => self.refusal_of(stream, who, &state, &state.seat()),
+            None => self.closed(),
+        }
+    }
+
+    /// Why nobody may publish just now.
+    fn closed(&self) -> Option<PublishError> {
+        if self.is_stopping() {
+            return Some(PublishError::Stopping);
+        }
+        self.space.borrow().full.then_some(PublishError::DiskFull)
+    }
+
+    fn refusal_of(
+        &self,
+        stream: &Stream,
+        who: &PublisherInfo,
+        state: &StreamState,
+        seat: &Seat,
+    ) -> Option<PublishError> {
+        if let Some(closed) = self.closed() {
+            return Some(closed);
+        }
+        let Seat::Taken(session) = seat else { return None };
+        let mut shared = state.shared();
+        let held = shared.publisher.as_ref();
+        if !takes_over(stream.settings.on_second_publisher, &session.credential, &who.credential) {
+            let (peer, since) =
+                held.map_or_else(|| (String::new(), self.clock.now()), |held| (held.who.peer.clone(), held.since));
+            return Some(PublishError::Busy { stream: stream.name.to_string(), peer, since });
+        }
+        let held = held?.who.clone();
+        let kept_out = shared.displaced.keeps_out(who, &held, session.heard, Instant::now());
+        kept_out.then(|| PublishError::Displaced { stream: stream.name.to_string(), peer: held.peer })
+    }
+
+    /// The tracks of who publishes the stream now.
+    pub(crate) fn live_tracks(&self, stream: StreamId) -> Option<Arc<TrackSet>> {
+        let state = self.existing(stream)?;
+        let shared = state.shared();
+        shared.publisher.as_ref()?;
+        shared.newest_set.as_ref().map(|(_, tracks)| tracks.clone())
     }
 
     /// Wakes when a fragment closes or is persisted, a publisher comes or goes, or the stream is deleted.

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! Publisher -> seat (fragmenter) -> tail -> Recorder -> store
-//!                                    |  \                 |
-//!                                  Cursor  +-- Timeline --+
+//!                |                   |  \                 |
+//!            UnitReader            Cursor  +-- Timeline --+
 //! ```
 //!
 //! Here: who may publish, what is in memory, when it goes to disk, how both are read as one, and the
@@ -30,6 +30,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 mod timeline;
+mod units;
 
 pub(crate) use hub::Hub;
 pub(crate) use meters::describe as describe_metrics;
@@ -39,3 +40,4 @@ pub(crate) use state::Edge;
 pub(crate) use status::Status;
 pub(crate) use sweeper::{Sweeper, SweeperSettings};
 pub(crate) use timeline::{Descriptor, Handle, Source, Timeline};
+pub(crate) use units::{Next, Told, UnitReader};

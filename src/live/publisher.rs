@@ -21,6 +21,8 @@ pub(crate) struct PublisherInfo {
     pub peer: String,
     /// Whether the source can be held back (TCP) or must lose media when the disk is stuck (UDP, WebRTC).
     pub can_wait: bool,
+    /// Whether the source makes a key picture when it is asked for one (WebRTC).
+    pub sends_on_request: bool,
 }
 
 /// Why publishing did not start.

@@ -193,6 +193,12 @@ impl StreamState {
             held.heard = None;
             return Accepted::Full(unit);
         }
+        // Those who watch see it whatever the disk does.
+        if let Some(shown_us) = held.fragmenter.shown_us(&unit)
+            && let Some((_, tracks)) = held.fragmenter.tracks()
+        {
+            self.show(session, tracks.clone(), shown_us, unit.clone());
+        }
         if behind && !held.discarding {
             held.discarding = true;
             self.deliver(held.fragmenter.close(false), &held.meters);

@@ -5,7 +5,8 @@
 //!
 //! 1. `Hub::streams`, the map;
 //! 2. [`StreamState::seat`]: the publisher's fragmenter. Held while a fragment is closed, which copies its bytes;
-//! 3. [`StreamState::shared`]: the tail and what readers see. Held for moments.
+//! 3. [`StreamState::shared`]: the tail and what readers see. Held for moments;
+//! 4. [`StreamState::units`]: the newest units. Held for moments, with no other inside.
 //!
 //! The edge changes under the third lock alone, so what a reader finds after a wake is never older than the wake.
 
@@ -21,6 +22,7 @@ use super::meters::Meters;
 use super::publisher::PublisherInfo;
 use super::seat::Seat;
 use super::tail::{Entry, Fate, Tail};
+use super::units::{self, Units};
 
 /// A deleted stream refuses publishers for this long: none of them still acts on what the catalog said before.
 const REMEMBER_DELETED: Duration = Duration::from_secs(60);
@@ -73,13 +75,22 @@ pub(super) struct StreamState {
     pub settled: Notify,
     /// Wakes the recorder.
     pub work: Notify,
+    /// The newest units, and the number of the newest: it wakes who reads them.
+    pub(super) units: Mutex<Units>,
+    pub(super) units_came: watch::Sender<u64>,
+    /// Wakes the publisher when a viewer needs a key picture.
+    pub key_picture_wanted: Notify,
     /// Set once the store was asked where the stream continues.
     pub loaded: OnceCell<()>,
 }
 
 impl StreamState {
     pub fn new(id: StreamId) -> StreamState {
+        let (units, units_came) = units::ring();
         StreamState {
+            units,
+            units_came,
+            key_picture_wanted: Notify::new(),
             id,
             edge: watch::Sender::new(Edge::default()),
             seat: Mutex::new(Seat::Unknown),

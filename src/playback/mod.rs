@@ -2,3 +2,4 @@
 
 pub(crate) mod clip;
 pub(crate) mod hls;
+pub(crate) mod whep;

@@ -8,3 +8,4 @@ pub(crate) mod rtp;
 pub(crate) mod rtsp;
 pub(crate) mod rtsp_client;
 pub(crate) mod sdp;
+pub(crate) mod webrtc;

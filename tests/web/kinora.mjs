@@ -102,9 +102,9 @@ export class Server {
   }
 }
 
-export async function browser() {
+export async function browser(...more) {
   const flags = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"];
-  flags.push("--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required");
+  flags.push("--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required", ...more);
   if (process.getuid() === 0) flags.push("--no-sandbox");
   return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: flags });
 }

@@ -49,6 +49,14 @@ pub(crate) enum Code {
     StreamBusy,
     /// 409: the tracks change in the range so that one file cannot have them all; `ranges` says where.
     TracksChange,
+    /// 406: nothing of what an offer lists can be taken or sent.
+    NotAcceptable,
+    /// 412: the session is not as `If-Match` says.
+    PreconditionFailed,
+    /// 428: the call needs `If-Match`.
+    PreconditionRequired,
+    /// 415: the body is of another type than the call takes.
+    UnsupportedType,
     /// 410: it was there and was deleted; `earliest` says what still is.
     MediaGone,
     /// 404: nothing was recorded there.
@@ -93,9 +101,12 @@ impl Code {
             Code::NotFound | Code::StreamNotFound | Code::CredentialNotFound | Code::NoMedia => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Code::StreamExists | Code::StreamBusy | Code::TracksChange => StatusCode::CONFLICT,
+            Code::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+            Code::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+            Code::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
             Code::MediaGone => StatusCode::GONE,
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Code::NotPlayable => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Code::NotPlayable | Code::UnsupportedType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Code::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
             Code::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
             Code::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,

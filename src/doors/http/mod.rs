@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::auth::Access;
 use crate::catalog::{self, Catalog};
 use crate::config::Config;
+use crate::doors::webrtc::Webrtc;
 use crate::frames::Frames;
 use crate::live::Hub;
 use crate::playback::clip::Clips;
@@ -39,6 +40,7 @@ pub(crate) mod time;
 pub(crate) mod tls;
 pub(crate) mod v1;
 pub(crate) mod watch;
+mod webrtc;
 
 use audience::Audience;
 use error::{ApiError, Code};
@@ -56,6 +58,8 @@ pub(crate) struct App {
     pub(crate) playlists: Playlists,
     pub(crate) frames: Arc<Frames>,
     pub(crate) clips: Clips,
+    /// None when that door is shut.
+    pub(crate) webrtc: Option<Arc<Webrtc>>,
     pub(crate) store: Store,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) events: Events,
@@ -115,7 +119,7 @@ pub(crate) fn routes() -> Vec<Route> {
 
 /// Those of the API document.
 fn api_routes() -> Vec<Route> {
-    [v1::routes(), hls::routes(), status::routes(), openapi::routes()].concat()
+    [v1::routes(), hls::routes(), webrtc::routes(), status::routes(), openapi::routes()].concat()
 }
 
 /// The whole door as a service.
@@ -129,7 +133,7 @@ pub(crate) fn router(app: &Arc<App>) -> axum::Router {
 
 async fn no_route(uri: Uri) -> ApiError {
     let path = uri.path();
-    let streams = ["/v1/streams/", "/hls/"].iter().find_map(|root| path.strip_prefix(root));
+    let streams = ["/v1/streams/", "/hls/", "/whip/", "/whep/"].iter().find_map(|root| path.strip_prefix(root));
     match streams {
         Some(rest) if rest.contains('/') => {
             let message = "there is no such call; if this was meant as a stream name: a stream name has no '/', use '-', \

@@ -133,7 +133,7 @@ fn bracketed(local: SocketAddr) -> String {
 /// Whether pages of other origins may call this path. They bring their own token; no cookie is ever looked at,
 /// so there is nothing that a foreign page could ride on.
 fn cross_origin(path: &str) -> bool {
-    path.starts_with("/v1/") || path.starts_with("/hls/") || path == "/openapi.json"
+    ["/v1/", "/hls/", "/whip/", "/whep/"].iter().any(|root| path.starts_with(root)) || path == "/openapi.json"
 }
 
 fn finish_headers(app: &App, path: &str, request_id: &str, tls: bool, response: &mut Response) {
@@ -149,15 +149,22 @@ fn finish_headers(app: &App, path: &str, request_id: &str, tls: bool, response: 
     if tls && app.config().tls.hsts {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
+    if path.starts_with("/whip/") || path.starts_with("/whep/") {
+        // RFC 9725 section 4.2: what a POST takes, for those who ask by OPTIONS.
+        headers.insert(header::HeaderName::from_static("accept-post"), HeaderValue::from_static("application/sdp"));
+    }
     if cross_origin(path) {
         const ALLOW: [(header::HeaderName, &str); 5] = [
             (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
             (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, PATCH, DELETE, OPTIONS"),
-            (header::ACCESS_CONTROL_ALLOW_HEADERS, "Authorization, Content-Type, Range, If-None-Match, Last-Event-ID"),
+            (
+                header::ACCESS_CONTROL_ALLOW_HEADERS,
+                "Authorization, Content-Type, Range, If-Match, If-None-Match, Last-Event-ID",
+            ),
             (
                 header::ACCESS_CONTROL_EXPOSE_HEADERS,
                 concat!(
-                    "Content-Length, Content-Range, ETag, Location, Retry-After, X-Request-Id, ",
+                    "Content-Length, Content-Range, ETag, Link, Location, Retry-After, X-Request-Id, ",
                     "Kinora-Time, Kinora-Asked, Kinora-Clock-Source, Kinora-Clock-Error, Kinora-Pts, Kinora-Fragment, ",
                     "Kinora-Key, Kinora-Exact, Kinora-Damaged, Kinora-Width, Kinora-Height"
                 ),

@@ -64,6 +64,7 @@ impl Door {
             playlists: Playlists::new(hub.clone(), shared.clone()),
             frames: Arc::new(Frames::new(hub.clone(), Pool::new(no_decoders(folder.path())), 0)),
             clips: Clips::new(hub.clone()),
+            webrtc: None,
             catalog,
             access,
             hub,

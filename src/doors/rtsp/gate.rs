@@ -94,7 +94,7 @@ impl Gate {
                 let principal = permit.principal.clone().ok_or_else(|| Denied::No(403, "Forbidden".into()))?;
                 let credential = principal.id.clone();
                 let who =
-                    PublisherInfo { credential, protocol, peer: peer.to_string(), can_wait };
+                    PublisherInfo { credential, protocol, peer: peer.to_string(), can_wait, sends_on_request: false };
                 Ok(rooms.claim(principal, permit.stream.clone(), who, streams_max).await.map(Sink::Live)?)
             }
             #[cfg(test)]

@@ -108,7 +108,13 @@ impl Server {
 
 fn who(credential: &str, can_wait: bool) -> PublisherInfo {
     let protocol = if can_wait { "rtsp+tcp" } else { "rtsp+udp" };
-    PublisherInfo { credential: credential.to_owned(), protocol, peer: "192.0.2.7:5000".to_owned(), can_wait }
+    PublisherInfo {
+        credential: credential.to_owned(),
+        protocol,
+        peer: "192.0.2.7:5000".to_owned(),
+        can_wait,
+        sends_on_request: false,
+    }
 }
 
 /// Pictures of 160 by 120 as x264 describes them.

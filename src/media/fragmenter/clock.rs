@@ -125,6 +125,12 @@ impl ProducerClock {
         self.get(track).is_some_and(|clock| clock.report.is_some())
     }
 
+    /// What to add to the track's own time for wall time: as its report says, or the smallest delay of arrival.
+    pub(super) fn base(&self, track: TrackId, reported: bool) -> Option<i64> {
+        let clock = self.get(track)?;
+        if reported { Some(clock.report?.base_us) } else { clock.arrival_base() }
+    }
+
     /// Takes the smallest and the largest `arrival - time` of a fragment's units of `track`.
     pub(super) fn observe(&mut self, track: TrackId, smallest_us: i64, largest_us: i64) {
         let Some(clock) = self.tracks.iter_mut().find(|clock| clock.track == track) else { return };

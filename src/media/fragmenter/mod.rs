@@ -23,6 +23,7 @@ mod lane;
 mod open;
 mod place;
 mod settings;
+mod shown;
 mod times;
 
 #[cfg(test)]

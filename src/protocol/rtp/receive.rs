@@ -106,6 +106,11 @@ impl Receiver {
         })
     }
 
+    /// Of a source that sends missing packets again when asked (RFC 4588): they are waited for longer.
+    pub(crate) fn repaired(self) -> Receiver {
+        Receiver { reorder: Reorder::repaired(), ..self }
+    }
+
     /// The track, once described: by the SDP, or by parameter sets or a key frame in band.
     pub(crate) fn track(&self) -> Option<&Track> {
         self.describe.track()
@@ -191,16 +196,22 @@ impl Receiver {
     pub(crate) fn rtcp(&mut self, bytes: &[u8], at: Moment, out: &mut VecDeque<Received>) {
         for report in rtcp::parse(bytes) {
             match report {
-                Report::Sender { ssrc, ntp, timestamp } if self.ssrc.is_none_or(|ours| ours == ssrc) => {
-                    self.statistics.sender_report(ntp, at.now);
-                    if !self.sender_report(timestamp, ntp, at.wall, out) {
-                        self.early_report = Some((timestamp, ntp, at.wall));
-                    }
-                }
-                Report::Sender { .. } => self.counters.wrong_source += 1,
+                Report::Sender { ssrc, ntp, timestamp } => self.clock(ssrc, timestamp, ntp, at, out),
                 // Its end is told by the session; a forged one must not end anything.
                 Report::Bye { .. } => {}
             }
+        }
+    }
+
+    /// At `timestamp` of the source `ssrc` its clock showed `ntp`: what a sender report says.
+    pub(crate) fn clock(&mut self, ssrc: u32, timestamp: u32, ntp: u64, at: Moment, out: &mut VecDeque<Received>) {
+        if self.ssrc.is_some_and(|ours| ours != ssrc) {
+            self.counters.wrong_source += 1;
+            return;
+        }
+        self.statistics.sender_report(ntp, at.now);
+        if !self.sender_report(timestamp, ntp, at.wall, out) {
+            self.early_report = Some((timestamp, ntp, at.wall));
         }
     }
 
@@ -212,7 +223,7 @@ impl Receiver {
 
     /// The source has ended: what is held or nearly complete comes out.
     pub(crate) fn flush(&mut self, at: Moment, out: &mut VecDeque<Received>) {
-        let later = Moment { now: at.now + super::reorder::MAX_WAIT, wall: at.wall };
+        let later = Moment { now: at.now + self.reorder.wait(), wall: at.wall };
         self.tick(later, out);
         self.depacketiser.finish(&mut self.units);
         self.give(out);

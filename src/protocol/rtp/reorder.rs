@@ -9,6 +9,9 @@ use bytes::Bytes;
 pub(crate) const MAX_PACKETS: usize = 256;
 /// Longest wait for a missing packet.
 pub(crate) const MAX_WAIT: Duration = Duration::from_millis(200);
+/// The same where missing packets are asked for and sent again: some round trips over a continent.
+const MAX_PACKETS_REPAIRED: usize = 1_024;
+const MAX_WAIT_REPAIRED: Duration = Duration::from_millis(600);
 
 /// What became of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,13 +25,31 @@ pub(crate) enum Placed {
 }
 
 /// Packets of one source in order of their extended sequence numbers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Reorder {
     next: Option<i64>,
     held: BTreeMap<i64, (Instant, Bytes)>,
+    wait: Duration,
+    packets: usize,
+}
+
+impl Default for Reorder {
+    fn default() -> Reorder {
+        Reorder { next: None, held: BTreeMap::new(), wait: MAX_WAIT, packets: MAX_PACKETS }
+    }
 }
 
 impl Reorder {
+    /// For a source that sends missing packets again.
+    pub(crate) fn repaired() -> Reorder {
+        Reorder { wait: MAX_WAIT_REPAIRED, packets: MAX_PACKETS_REPAIRED, ..Reorder::default() }
+    }
+
+    /// Longest wait for a missing packet.
+    pub(crate) fn wait(&self) -> Duration {
+        self.wait
+    }
+
     /// Order begins anew at `sequence`.
     pub(crate) fn start(&mut self, sequence: i64) {
         self.held.clear();
@@ -54,8 +75,8 @@ impl Reorder {
     pub(crate) fn pop(&mut self, now: Instant) -> Option<(i64, Bytes)> {
         let (&sequence, _) = self.held.first_key_value()?;
         // A gap is given up once any packet behind it has waited: those behind came later than the first, or earlier.
-        let waited = || self.held.values().any(|(since, _)| now.saturating_duration_since(*since) >= MAX_WAIT);
-        if Some(sequence) != self.next && self.held.len() < MAX_PACKETS && !waited() {
+        let waited = || self.held.values().any(|(since, _)| now.saturating_duration_since(*since) >= self.wait);
+        if Some(sequence) != self.next && self.held.len() < self.packets && !waited() {
             return None;
         }
         let (_, bytes) = self.held.remove(&sequence)?;
@@ -63,7 +84,7 @@ impl Reorder {
         Some((sequence, bytes))
     }
 
-    /// Whether packets are held, so that [`Reorder::pop`] should be called again within [`MAX_WAIT`].
+    /// Whether packets are held, so that [`Reorder::pop`] should be called again within [`Reorder::wait`].
     pub(crate) fn is_waiting(&self) -> bool {
         !self.held.is_empty()
     }

@@ -63,6 +63,13 @@ pub(crate) fn ntp_to_unix_micros(ntp: u64) -> Option<i64> {
     (micros >= 0).then_some(micros)
 }
 
+/// Microseconds since the Unix epoch as NTP's 64 bits (section 4): seconds since 1900 and fraction.
+pub(crate) fn unix_micros_to_ntp(micros: i64) -> u64 {
+    let (seconds, micros) = (micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000));
+    let fraction = ((micros as u64) << 32) / 1_000_000;
+    ((seconds.saturating_add(NTP_TO_UNIX_SECONDS) as u64) << 32) | fraction
+}
+
 /// A block of a receiver report (section 6.4.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ReportBlock {

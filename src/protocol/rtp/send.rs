@@ -11,6 +11,8 @@ use base64::prelude::BASE64_STANDARD;
 use media::codec::{self, CodecError, aac, h264, h265, nal, vp9};
 use media::{Codec, ServerTime, Track};
 
+use super::rtcp;
+
 /// Most bytes of RTP payload in a packet of RTSP: with all headers it fits an Ethernet frame, tunnels included.
 pub(crate) const MAX_PAYLOAD: usize = 1400;
 /// Fewest bytes of RTP payload that a packet must have room for: what formats put in front is far less.
@@ -274,7 +276,7 @@ impl SenderReport {
     pub(crate) fn write(&self, name: &str, ends: bool) -> Vec<u8> {
         let mut out = vec![0x80, 200, 0, 6];
         out.extend(self.ssrc.to_be_bytes());
-        out.extend(ntp(self.at).to_be_bytes());
+        out.extend(rtcp::unix_micros_to_ntp(self.at.micros()).to_be_bytes());
         for word in [self.timestamp, self.packets, self.octets] {
             out.extend(word.to_be_bytes());
         }
@@ -293,14 +295,6 @@ impl SenderReport {
         }
         out
     }
-}
-
-/// An instant as NTP's 64 bits (section 4): seconds since 1900 and fraction.
-fn ntp(at: ServerTime) -> u64 {
-    const UNIX_EPOCH: i64 = 2_208_988_800;
-    let (seconds, micros) = (at.micros().div_euclid(1_000_000), at.micros().rem_euclid(1_000_000));
-    let fraction = ((micros as u64) << 32) / 1_000_000;
-    ((seconds.saturating_add(UNIX_EPOCH) as u64) << 32) | fraction
 }
 
 #[cfg(test)]

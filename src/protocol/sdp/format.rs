@@ -50,7 +50,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// The format of a payload type and the rate of its RTP clock.
-pub(super) fn read(payload_type: Option<u8>, rtpmap: Option<&str>, fmtp: &str) -> (Format, u32) {
+pub(in crate::protocol) fn read(payload_type: Option<u8>, rtpmap: Option<&str>, fmtp: &str) -> (Format, u32) {
     // Static payload types need no rtpmap (RFC 3551 section 6).
     let rtpmap = match (rtpmap, payload_type) {
         (Some(rtpmap), _) => rtpmap,

@@ -1,8 +1,8 @@
 //! Session descriptions (RFC 8866) of RTP sessions: what is sent, in which format, under which control URL.
 //!
-//! Parsed by `sdp-types` within our limits, then read for the payload formats that we know. Not here: the offer and answer of WebRTC.
+//! Parsed by `sdp-types` within our limits, then read for the payload formats that we know. Not here: the offer and answer of WebRTC (`protocol/webrtc`).
 
-mod format;
+pub(super) mod format;
 
 use sdp_types::Session;
 
@@ -55,6 +55,14 @@ pub(crate) enum SdpError {
 /// # Errors
 /// When it is beyond the limits or no SDP. A format we do not know is none.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Description, SdpError> {
+    Ok(Description { media: session(bytes)?.medias.iter().map(media).collect() })
+}
+
+/// The lines of a description within our limits.
+///
+/// # Errors
+/// As [`parse`].
+pub(super) fn session(bytes: &[u8]) -> Result<Session, SdpError> {
     if bytes.len() > MAX_BYTES {
         return Err(SdpError::Long);
     }
@@ -74,8 +82,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Description, SdpError> {
     if !bytes.split(|byte| *byte == b'\n').all(keyed) {
         return Err(SdpError::Malformed("a line that is not key=value".into()));
     }
-    let session = Session::parse(bytes).map_err(|error| SdpError::Malformed(error.to_string()))?;
-    Ok(Description { media: session.medias.iter().map(media).collect() })
+    Session::parse(bytes).map_err(|error| SdpError::Malformed(error.to_string()))
 }
 
 fn media(media: &sdp_types::Media) -> Media {
@@ -99,7 +106,7 @@ fn media(media: &sdp_types::Media) -> Media {
 }
 
 /// Values of the attributes of this name.
-fn attributes<'a>(media: &'a sdp_types::Media, name: &'static str) -> impl Iterator<Item = &'a str> {
+pub(super) fn attributes<'a>(media: &'a sdp_types::Media, name: &'static str) -> impl Iterator<Item = &'a str> {
     let named = media.attributes.iter().filter(move |attribute| attribute.attribute.eq_ignore_ascii_case(name));
     named.filter_map(|attribute| attribute.value.as_deref())
 }

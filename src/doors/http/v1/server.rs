@@ -48,6 +48,9 @@ pub(crate) struct Listeners {
     pub(crate) rtsp: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rtsps: Option<String>,
+    /// UDP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) webrtc: Option<String>,
 }
 
 /// The server.

@@ -289,7 +289,7 @@ impl StreamInfo {
             bytes: status.bytes,
             retained_from: retained_from.map(format_server),
             publisher,
-            viewers: app.audience.count(*id, Instant::now()),
+            viewers: app.audience.count(*id, Instant::now()) + app.webrtc.as_ref().map_or(0, |door| door.viewers(*id)),
             notes: notes(tracks),
             hls: format!("{}/hls/{name}/index.m3u8", caller.base_url()),
         }

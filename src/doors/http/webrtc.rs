@@ -1,0 +1,241 @@
+//! WHIP and WHEP: sessions of WebRTC made, changed and ended over HTTP (RFC 9725, draft-ietf-wish-whep).
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::time::timeout;
+
+use super::App;
+use super::error::{ApiError, Code};
+use super::request::Connection;
+use super::route::{Caller, Needs, On, Route};
+use crate::auth::Action;
+use crate::doors::publishing;
+use crate::doors::webrtc::{Answered, Asker, Error, Way, Webrtc};
+use crate::protocol::webrtc::OfferError;
+
+/// Longest offer: a browser's has 10 kB.
+const MAX_OFFER: usize = 64 << 10;
+/// Longest part of an offer, of a PATCH.
+const MAX_FRAGMENT: usize = 16 << 10;
+
+pub(super) fn routes() -> Vec<Route> {
+    let route = |method, path, needs, doc, way| match way {
+        Way::In => Route::new(method, path, needs, doc, move |a, b, c, d| offer(way, a, b, c, d)),
+        Way::Out => Route::new(method, path, needs, doc, move |a, b, c, d| offer(way, a, b, c, d)).with_query_token(),
+    };
+    let publish = Needs::Action(Action::Publish, On::PathStream);
+    let play = Needs::Action(Action::Play, On::PathStream);
+    vec![
+        route(
+            Method::POST,
+            "/whip/{stream}",
+            publish,
+            "Publishes over WebRTC (WHIP, RFC 9725): takes an SDP offer, answers with ours; the session's URL is in Location.",
+            Way::In,
+        )
+        .gives_other(StatusCode::CREATED, "application/sdp"),
+        Route::new(
+            Method::PATCH,
+            "/whip/{stream}/{session}",
+            publish,
+            "Adds candidates to a session (trickle ICE); its ETag is to be in If-Match.",
+            |a, b, c, d| change(Way::In, a, b, c, d),
+        ),
+        Route::new(Method::DELETE, "/whip/{stream}/{session}", publish, "Ends a session.", |a, b, c| end(Way::In, a, b, c)),
+        route(
+            Method::POST,
+            "/whep/{stream}",
+            play,
+            "Watches over WebRTC (WHEP), live: takes an SDP offer, answers with ours; the session's URL is in Location.",
+            Way::Out,
+        )
+        .gives_other(StatusCode::CREATED, "application/sdp"),
+        Route::new(
+            Method::PATCH,
+            "/whep/{stream}/{session}",
+            play,
+            "Adds candidates to a session (trickle ICE); its ETag is to be in If-Match.",
+            |a, b, c, d| change(Way::Out, a, b, c, d),
+        )
+        .with_query_token(),
+        Route::new(Method::DELETE, "/whep/{stream}/{session}", play, "Ends a session.", |a, b, c| end(Way::Out, a, b, c))
+            .with_query_token(),
+    ]
+}
+
+async fn offer(
+    way: Way,
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Extension(connection): Extension<Connection>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let door = door(&app)?;
+    let body = read(&app, request, "application/sdp", MAX_OFFER).await?;
+    let name = caller.stream()?.clone();
+    let asker = Asker {
+        principal: caller.principal.clone(),
+        stream: name.clone(),
+        peer: connection.peer,
+        reached: connection.local.ip(),
+    };
+    let hls = format!("{}/hls/{name}/index.m3u8", caller.base_url());
+    let answered = match way {
+        Way::In => door.publish(asker, &body).await,
+        Way::Out => {
+            let stream = app.stream(&name)?;
+            door.view(asker, stream.id, &body).await
+        }
+    };
+    let answered = answered.map_err(|error| refuse(error, &hls))?;
+    Ok(created(&app, way, &caller, name.as_str(), answered))
+}
+
+fn created(app: &App, way: Way, caller: &Caller, name: &str, answered: Answered) -> Response {
+    let path = match way {
+        Way::In => "whip",
+        Way::Out => "whep",
+    };
+    let token = caller.query_token.as_ref().map(|token| format!("?token={token}")).unwrap_or_default();
+    let location = format!("/{path}/{name}/{}{token}", answered.id);
+    let etag = etag(&answered.id);
+    let mut response = (StatusCode::CREATED, Body::from(answered.sdp)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/sdp"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        headers.insert(header::LOCATION, location);
+    }
+    headers.insert(header::ETAG, etag);
+    // RFC 9725 section 4.6.
+    for server in &app.config().webrtc.ice_servers {
+        let mut link = format!("<{}>; rel=\"ice-server\"", server.url);
+        if let (Some(username), Some(credential)) = (&server.username, &server.credential) {
+            link += &format!("; username=\"{username}\"; credential=\"{credential}\"; credential-type=\"password\"");
+        }
+        if let Ok(link) = HeaderValue::from_str(&link) {
+            headers.append(header::LINK, link);
+        }
+    }
+    response
+}
+
+type Named = Result<Path<(String, String)>, PathRejection>;
+
+async fn change(
+    way: Way,
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    names: Named,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let door = door(&app)?;
+    let session = session_of(names)?;
+    let may = door.may_change(way, caller.stream()?, &session, &caller.principal).ok_or_else(no_session)?;
+    if !may {
+        return Err(ApiError::new(Code::TooManyRequests, "the session was changed too often; make a new one"));
+    }
+    match request.headers().get(header::IF_MATCH) {
+        None => return Err(ApiError::new(Code::PreconditionRequired, "send the session's ETag in If-Match")),
+        Some(given) if *given == etag(&session) => {}
+        Some(given) if given == "*" => {
+            let message =
+                "this server does not restart ICE of a session: make a new one, which takes one round trip as well";
+            return Err(ApiError::new(Code::NotAcceptable, message));
+        }
+        Some(_) => return Err(ApiError::new(Code::PreconditionFailed, "If-Match is not the session's ETag")),
+    }
+    // We are ICE-lite: checks come from the client, from wherever they come, and its candidates are not needed.
+    read(&app, request, "application/trickle-ice-sdpfrag", MAX_FRAGMENT).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn end(way: Way, State(app): State<Arc<App>>, caller: Caller, names: Named) -> Result<Response, ApiError> {
+    let session = session_of(names)?;
+    match door(&app)?.end(way, caller.stream()?, &session, &caller.principal).await {
+        true => Ok(StatusCode::OK.into_response()),
+        false => Err(no_session()),
+    }
+}
+
+fn door(app: &App) -> Result<&Arc<Webrtc>, ApiError> {
+    let off = || ApiError::new(Code::NotFound, "WebRTC is off on this server (webrtc.udp_listen)");
+    app.webrtc.as_ref().ok_or_else(off)
+}
+
+fn session_of(names: Named) -> Result<String, ApiError> {
+    let Path((_, session)) = names.map_err(|error| ApiError::bad_request(error.to_string()))?;
+    Ok(session)
+}
+
+fn no_session() -> ApiError {
+    ApiError::new(Code::NotFound, "there is no such session")
+}
+
+/// Of the session's ICE, which is the same as long as the session is.
+fn etag(session: &str) -> HeaderValue {
+    let tag = format!("\"{}\"", &session[..session.len().min(16)]);
+    HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+/// The body, when it is of this type and no longer.
+async fn read(app: &App, request: Request, content_type: &'static str, most: usize) -> Result<Vec<u8>, ApiError> {
+    let given = content_type_of(request.headers());
+    if !given.eq_ignore_ascii_case(content_type) {
+        let message = format!("send Content-Type: {content_type}");
+        return Err(ApiError::new(Code::UnsupportedType, message));
+    }
+    let reading = Limited::new(request.into_body(), most).collect();
+    match timeout(app.config().limits.body_timeout.0, reading).await {
+        Err(_) => Err(ApiError::bad_request("the body took too long to arrive")),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(ApiError::new(Code::TooLarge, format!("the body is longer than {} KiB", most >> 10)))
+        }
+        Ok(Err(error)) => Err(ApiError::bad_request(format!("the body did not arrive whole: {error}"))),
+        Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
+    }
+}
+
+fn content_type_of(headers: &HeaderMap) -> &str {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim()
+}
+
+fn refuse(error: Error, hls: &str) -> ApiError {
+    let text = error.to_string();
+    match error {
+        Error::Offer(OfferError::Codecs { .. } | OfferError::Many(_) | OfferError::Nothing(_)) => {
+            ApiError::new(Code::NotAcceptable, text)
+        }
+        Error::Offer(_) => ApiError::bad_request(text),
+        Error::Refused(_) => ApiError::new(Code::TooManyRequests, text),
+        Error::Publishing(refused) => refused.into(),
+        Error::Unplayable(_) => ApiError::new(Code::NotPlayable, format!("{text}; it can be watched at {hls}")),
+        Error::NotLive(_) => ApiError::new(Code::NoMedia, format!("{text}; what was recorded is at {hls}")),
+        Error::Peer(_) => ApiError::new(Code::NotAcceptable, text),
+        Error::Stopping => ApiError::new(Code::Stopping, text),
+        Error::Random => ApiError::hidden(Code::Internal, "internal error", text),
+    }
+}
+
+impl From<publishing::Refused> for ApiError {
+    fn from(refused: publishing::Refused) -> ApiError {
+        use publishing::Refused;
+        let code = match &refused {
+            Refused::Forbidden(_) => Code::Forbidden,
+            Refused::NoStream(_) => Code::StreamNotFound,
+            Refused::Busy(_) => Code::StreamBusy,
+            Refused::DiskFull(_) => Code::DiskFull,
+            Refused::Unavailable(_) => Code::Stopping,
+            Refused::Broken => Code::StorageFailed,
+        };
+        ApiError::new(code, refused.to_string())
+    }
+}

@@ -1,0 +1,342 @@
+//! The WebRTC door: one UDP port for all peers, and the sessions that WHIP and WHEP make.
+//!
+//! [`Webrtc`] is what the HTTP routes hold: it answers offers and hands sessions to the loop ([`run::Loop`]), which owns the
+//! socket. Nothing is sent to an address that has not proven to know a session's password; a session that is not connected
+//! 10 s after its offer is forgotten.
+//!
+//! Not here: what offers say and how peers are driven (`protocol/webrtc`), what viewers are sent (`playback/whep`), how
+//! packets become units (`ingest/whip`), and HTTP (`doors/http/whip.rs`, `whep.rs`).
+
+mod addresses;
+mod directory;
+mod run;
+mod session;
+mod socket;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD_NO_PAD;
+use media::{StreamId, StreamName, TrackId};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::publishing::{self, Rooms};
+use crate::auth::Principal;
+use crate::catalog::random;
+use crate::ingest::Sink;
+use crate::ingest::whip::{self, Over, Whip};
+use crate::live::PublisherInfo;
+use crate::playback::whep::{self, Unplayable, Viewer};
+use crate::protocol::webrtc::{Credentials, Identity, Kind, Offer, OfferError, Peer, PeerError, stun};
+use addresses::Addresses;
+use directory::{Directory, Entry, Key};
+use run::{Command, Loop};
+use session::{Publishing, Role, Session, Watching};
+
+pub(crate) use directory::{Refused, Way};
+pub(crate) use socket::bind;
+
+/// Commands that wait for the loop.
+const MAX_COMMANDS: usize = 1_024;
+
+/// How the door behaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// At which addresses peers reach us, port 0 for the socket's own; empty: those of the machine.
+    pub public_addresses: Vec<SocketAddr>,
+    /// Most sessions.
+    pub max_sessions: usize,
+    /// Most sessions that are not connected yet.
+    pub max_pending: usize,
+    /// Most streams: publishing creates none beyond.
+    pub streams_max: usize,
+}
+
+/// Who offers.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    pub principal: Principal,
+    pub stream: StreamName,
+    /// Where the request came from.
+    pub peer: SocketAddr,
+    /// Which of our addresses it reached.
+    pub reached: IpAddr,
+}
+
+/// A session that was made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Answered {
+    /// Names it in its URL: 128 random bits.
+    pub id: String,
+    /// Our answer.
+    pub sdp: String,
+}
+
+/// Why an offer is not answered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Offer(#[from] OfferError),
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error(transparent)]
+    Publishing(#[from] publishing::Refused),
+    #[error(transparent)]
+    Unplayable(#[from] Unplayable),
+    #[error("nobody publishes stream {0} now")]
+    NotLive(StreamName),
+    #[error("the offer cannot be answered: {0}")]
+    Peer(#[from] PeerError),
+    #[error("the server is stopping")]
+    Stopping,
+    #[error("no random numbers")]
+    Random,
+}
+
+/// The door.
+pub(crate) struct Webrtc {
+    rooms: Rooms,
+    settings: Settings,
+    addresses: Addresses,
+    identity: Identity,
+    directory: Directory,
+    commands: mpsc::Sender<Command>,
+    keys: AtomicU64,
+    /// Publishing sessions: at a stop they hand over what they hold before the hub closes.
+    cameras: TaskTracker,
+}
+
+impl Webrtc {
+    /// Opens the door on a socket of [`bind`]; the loop runs among `tasks` until `stop`.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(crate) fn open(
+        socket: std::net::UdpSocket,
+        rooms: Rooms,
+        settings: Settings,
+        tasks: &TaskTracker,
+        cameras: &TaskTracker,
+        stop: CancellationToken,
+    ) -> std::io::Result<Arc<Webrtc>> {
+        let bound = socket.local_addr()?;
+        let identity = Identity::generate().map_err(std::io::Error::other)?;
+        let (commands, inbox) = mpsc::channel(MAX_COMMANDS);
+        let directory = Directory::default();
+        let socket = socket::Socket::new(socket)?;
+        let running =
+            Loop::new(socket, directory.clone(), rooms.hub.clone(), rooms.access.clone(), rooms.clock.clone(), inbox);
+        tasks.spawn(running.run(stop));
+        let mut public = settings.public_addresses.clone();
+        for address in public.iter_mut().filter(|address| address.port() == 0) {
+            address.set_port(bound.port());
+        }
+        let addresses = Addresses { bound, public };
+        let keys = AtomicU64::new(1);
+        let cameras = cameras.clone();
+        Ok(Arc::new(Webrtc { rooms, settings, addresses, identity, directory, commands, keys, cameras }))
+    }
+
+    /// Connected WebRTC viewers of the stream.
+    pub(crate) fn viewers(&self, stream: StreamId) -> u64 {
+        self.directory.viewers(stream)
+    }
+
+    /// Answers a publisher's offer (WHIP). The seat is taken when the peer is connected, not before: an offer that comes to
+    /// nothing takes nobody's place.
+    ///
+    /// # Errors
+    /// When the offer, the credential or the stream's publisher do not allow it.
+    pub(crate) async fn publish(self: &Arc<Self>, asker: Asker, offer: &[u8]) -> Result<Answered, Error> {
+        let now = Instant::now();
+        self.admit(&asker, now)?;
+        let offer = Offer::read(offer)?;
+        let chosen = whip::choose(&offer)?;
+        let who = PublisherInfo {
+            credential: asker.principal.id.clone(),
+            protocol: "whip",
+            peer: asker.peer.to_string(),
+            can_wait: false,
+            sends_on_request: true,
+        };
+        let (rooms, principal, stream) = (self.rooms.clone(), asker.principal.clone(), asker.stream.clone());
+        let found = tokio::task::spawn_blocking(move || rooms.permit(&principal, &stream)).await;
+        let found = found.unwrap_or(Err(publishing::Refused::Broken))?;
+        if let Some(found) = &found {
+            self.rooms.check(found, &who)?;
+        }
+        let (credentials, id) = (new_credentials()?, new_id()?);
+        let mut peer = Peer::publisher(&offer, &chosen, &self.identity, &credentials, now)?;
+        let sdp = peer.answer(&self.addresses.candidates(asker.reached), now)?;
+        let key = self.keys.fetch_add(1, Ordering::Relaxed);
+        let pictures = chosen.iter().position(|(kind, _)| *kind == Kind::Video);
+        let role = Role::Publisher(Publishing {
+            payload_types: chosen.iter().map(|(_, codec)| codec.payload_type).collect(),
+            sources: vec![None; chosen.len()],
+            pictures,
+            incoming: None,
+            start: Some(self.starter(key, &asker, who, whip::receivers(&chosen, now), pictures)),
+        });
+        let stream_id = found.map_or(StreamId(uuid::Uuid::nil()), |stream| stream.id);
+        self.enter(key, id, peer, credentials, role, (Way::In, stream_id), asker, now, sdp).await
+    }
+
+    /// What takes the seat and publishes, once the peer is connected.
+    fn starter(
+        self: &Arc<Self>,
+        key: Key,
+        asker: &Asker,
+        who: PublisherInfo,
+        feed: crate::ingest::Feed,
+        pictures: Option<usize>,
+    ) -> Box<dyn FnOnce(mpsc::Receiver<whip::Incoming>) + Send> {
+        let (door, asker) = (self.clone(), asker.clone());
+        Box::new(move |incoming| {
+            let tracker = door.cameras.clone();
+            tracker.spawn(async move {
+                let claimed =
+                    door.rooms.claim(asker.principal, asker.stream.clone(), who, door.settings.streams_max).await;
+                let publisher = match claimed {
+                    Ok(publisher) => publisher,
+                    Err(refused) => {
+                        tracing::warn!(stream = %asker.stream, %refused, "a WebRTC publisher is refused");
+                        let _ = door.commands.send(Command::End(key, "its stream is not to be had")).await;
+                        return;
+                    }
+                };
+                let asks = door.commands.clone();
+                let ask = move || {
+                    // When the loop has no room for a command, the next look asks again.
+                    let _ = asks.try_send(Command::AskForKeyPicture(key));
+                };
+                let clock = door.rooms.clock.clone();
+                let pictures = pictures.and_then(|at| u32::try_from(at + 1).ok()).map(TrackId);
+                let whip = Whip::new(feed, Sink::Live(publisher), pictures, move || clock.now(), ask);
+                let over = whip.run(incoming).await;
+                let why = match over {
+                    Over::Ended(_) => "its publishing was ended",
+                    Over::Closed => "the peer left",
+                    Over::Hopeless => "nothing that it sent can be recorded",
+                };
+                tracing::info!(stream = %asker.stream, %over, "WebRTC publishing ends");
+                let _ = door.commands.send(Command::End(key, why)).await;
+            });
+        })
+    }
+
+    /// Answers a viewer's offer (WHEP): it is shown `stream` live.
+    ///
+    /// # Errors
+    /// When the offer and what the stream is do not meet, or nobody publishes it.
+    pub(crate) async fn view(
+        self: &Arc<Self>,
+        asker: Asker,
+        stream: StreamId,
+        offer: &[u8],
+    ) -> Result<Answered, Error> {
+        let now = Instant::now();
+        self.admit(&asker, now)?;
+        let offer = Offer::read(offer)?;
+        let tracks = self.rooms.hub.live_tracks(stream).ok_or_else(|| Error::NotLive(asker.stream.clone()))?;
+        let chosen = whep::choose(&tracks, &offer)?;
+        let (credentials, id) = (new_credentials()?, new_id()?);
+        let sent: Vec<_> = chosen.iter().map(|one| (one.kind, one.codec.clone())).collect();
+        let mut peer = Peer::viewer(&offer, &sent, &self.identity, &credentials, now)?;
+        let sdp = peer.answer(&self.addresses.candidates(asker.reached), now)?;
+        let first = |kind| -> Result<Option<u32>, Error> {
+            let has = chosen.iter().any(|one| one.kind == kind);
+            has.then(|| Ok(u32::from_be_bytes(random().map_err(|_| Error::Random)?) >> 1)).transpose()
+        };
+        let codecs = chosen.iter().filter_map(|one| Some(tracks.track(one.track)?.codec)).collect();
+        let role = Role::Viewer(Watching {
+            stream,
+            viewer: Viewer::new(first(Kind::Video)?, first(Kind::Audio)?),
+            kinds: chosen.iter().map(|one| one.kind).collect(),
+            codecs,
+            asked: None,
+            caught_up: None,
+            report_at: now,
+            reports: 0,
+            congested: 0,
+        });
+        let key = self.keys.fetch_add(1, Ordering::Relaxed);
+        self.enter(key, id, peer, credentials, role, (Way::Out, stream), asker, now, sdp).await
+    }
+
+    fn admit(&self, asker: &Asker, now: Instant) -> Result<(), Error> {
+        let Settings { max_pending, max_sessions, .. } = self.settings;
+        Ok(self.directory.admit(asker.peer.ip(), max_pending, max_sessions, now)?)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of a session, which is made here alone")]
+    async fn enter(
+        &self,
+        key: Key,
+        id: String,
+        peer: Peer,
+        credentials: Credentials,
+        role: Role,
+        (way, stream): (Way, StreamId),
+        asker: Asker,
+        now: Instant,
+        sdp: String,
+    ) -> Result<Answered, Error> {
+        let until = match way {
+            Way::In => None,
+            Way::Out => self.rooms.access.media_range(&asker.principal).map(|(_, to)| to),
+        };
+        let session = Session {
+            key,
+            id: id.clone(),
+            password: stun::key(&credentials.password),
+            ufrag: credentials.ufrag,
+            peer,
+            role,
+            principal: asker.principal.clone(),
+            until,
+            stream_name: asker.stream.to_string(),
+            since: now,
+            connected: None,
+            due: now + Duration::from_millis(100),
+            addresses: Vec::new(),
+            nominated: None,
+        };
+        let (name, credential) = (asker.stream.to_string(), asker.principal.id);
+        self.directory.enter(id.clone(), Entry { key, way, stream, name, credential, patches: 0, connected: false });
+        if self.commands.send(Command::Add(Box::new(session))).await.is_err() {
+            self.directory.remove(&id);
+            return Err(Error::Stopping);
+        }
+        Ok(Answered { id, sdp })
+    }
+
+    /// Ends the session of this URL; whether there was one that the credential owns.
+    pub(crate) async fn end(&self, way: Way, stream: &StreamName, id: &str, principal: &Principal) -> bool {
+        let Some(entry) = self.directory.owned(id, way, stream.as_str(), &principal.id) else { return false };
+        let _ = self.commands.send(Command::End(entry.key, "its owner ended it")).await;
+        true
+    }
+
+    /// Whether a change of the session of this URL may be made; none when the credential owns no such session.
+    pub(crate) fn may_change(&self, way: Way, stream: &StreamName, id: &str, principal: &Principal) -> Option<bool> {
+        self.directory.owned(id, way, stream.as_str(), &principal.id)?;
+        Some(self.directory.patch(id))
+    }
+}
+
+/// RFC 8445 section 5.3 asks for 24 and 128 bits; the password alone keeps strangers out.
+fn new_credentials() -> Result<Credentials, Error> {
+    let (ufrag, password) = (random::<9>(), random::<24>());
+    let (ufrag, password) = (ufrag.map_err(|_| Error::Random)?, password.map_err(|_| Error::Random)?);
+    Ok(Credentials { ufrag: BASE64_STANDARD_NO_PAD.encode(ufrag), password: BASE64_STANDARD_NO_PAD.encode(password) })
+}
+
+fn new_id() -> Result<String, Error> {
+    let bits: [u8; 16] = random().map_err(|_| Error::Random)?;
+    Ok(uuid::Uuid::from_bytes(bits).simple().to_string())
+}

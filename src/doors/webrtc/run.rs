@@ -1,0 +1,464 @@
+//! The loop: one task that owns the socket and all sessions.
+//!
+//! [`Loop::select`] waits for whatever comes first, [`Loop::apply`] acts on it without waiting. Nothing in here waits for a
+//! peer: what a viewer has no room for is left out, what a publisher's recorder has no room for is dropped and counted.
+
+use std::collections::HashMap;
+use std::collections::hash_map;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use media::StreamId;
+use store::Clock;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::directory::{Directory, Key};
+use super::session::{Role, Session, Wish};
+use super::socket::{Came, Socket};
+use crate::auth::Access;
+use crate::live::Hub;
+use crate::playback::whep::{Catchup, Fed, Packed, Sending, relay};
+use crate::protocol::webrtc::{State, stun};
+
+/// Media that waits for the loop; relays wait beyond that.
+const MAX_FED: usize = 1_024;
+/// Between looks at all sessions, at most and at least.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_NOT_BEFORE: Duration = Duration::from_millis(2);
+/// Between looks at credentials: one that was revoked ends its sessions within 5 s.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// Batches of datagrams received in a row before media is looked at again.
+const MAX_BATCHES: usize = 8;
+
+/// What others ask of the loop.
+pub(super) enum Command {
+    /// A session that was answered.
+    Add(Box<Session>),
+    /// Its owner ends it, or its publishing is over.
+    End(Key, &'static str),
+    /// Ask a publisher for a key picture.
+    AskForKeyPicture(Key),
+}
+
+/// The streams that are watched.
+struct Relay {
+    viewers: Vec<Key>,
+    catchup: Catchup,
+    /// Its publisher makes key pictures when asked.
+    asks: bool,
+    task: AbortHandle,
+}
+
+/// What the loop works with.
+pub(super) struct Loop {
+    pub socket: Socket,
+    pub directory: Directory,
+    pub hub: Arc<Hub>,
+    pub access: Arc<Access>,
+    pub clock: Arc<dyn Clock>,
+    pub commands: mpsc::Receiver<Command>,
+    pub fed: mpsc::Receiver<(StreamId, Fed)>,
+    pub feeder: mpsc::Sender<(StreamId, Fed)>,
+    sessions: HashMap<Key, Session>,
+    by_ufrag: HashMap<String, Key>,
+    by_address: HashMap<SocketAddr, Key>,
+    relays: HashMap<StreamId, Relay>,
+    look_at: Instant,
+    looked: Instant,
+    checked: Instant,
+    scratch: Vec<Sending>,
+    batch: BytesMut,
+    came: Vec<Came>,
+}
+
+enum Wake {
+    Readable,
+    Command(Command),
+    Fed(StreamId, Fed),
+    Look,
+    Stop,
+}
+
+impl Loop {
+    pub(super) fn new(
+        socket: Socket,
+        directory: Directory,
+        hub: Arc<Hub>,
+        access: Arc<Access>,
+        clock: Arc<dyn Clock>,
+        commands: mpsc::Receiver<Command>,
+    ) -> Loop {
+        let (feeder, fed) = mpsc::channel(MAX_FED);
+        let now = Instant::now();
+        Loop {
+            socket,
+            directory,
+            hub,
+            access,
+            clock,
+            commands,
+            fed,
+            feeder,
+            sessions: HashMap::new(),
+            by_ufrag: HashMap::new(),
+            by_address: HashMap::new(),
+            relays: HashMap::new(),
+            look_at: now,
+            looked: now,
+            checked: now,
+            scratch: Vec::new(),
+            batch: BytesMut::with_capacity(64 << 10),
+            came: Vec::new(),
+        }
+    }
+
+    /// Runs until `stop`; then every peer is told.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        loop {
+            match self.select(&stop).await {
+                Wake::Stop => break,
+                wake => self.apply(wake),
+            }
+        }
+        for key in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.end(key, "the server stops");
+        }
+    }
+
+    async fn select(&mut self, stop: &CancellationToken) -> Wake {
+        let look_at = if self.sessions.is_empty() { None } else { Some(self.look_at) };
+        let look = async {
+            match look_at {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => Wake::Stop,
+            Some(command) = self.commands.recv() => Wake::Command(command),
+            Some((stream, fed)) = self.fed.recv() => Wake::Fed(stream, fed),
+            () = self.socket.readable() => Wake::Readable,
+            () = look => Wake::Look,
+        }
+    }
+
+    fn apply(&mut self, wake: Wake) {
+        let now = Instant::now();
+        match wake {
+            Wake::Readable => self.receive(now),
+            Wake::Fed(stream, fed) => self.feed(stream, fed, now),
+            Wake::Command(command) => self.command(command, now),
+            Wake::Look | Wake::Stop => {}
+        }
+        // What is due is due however much comes.
+        if now >= self.look_at {
+            self.look(now);
+        }
+    }
+
+    fn command(&mut self, command: Command, now: Instant) {
+        match command {
+            Command::Add(session) => {
+                self.by_ufrag.insert(session.ufrag.clone(), session.key);
+                self.look_at = now;
+                if let Role::Viewer(watching) = &session.role {
+                    let (stream, key) = (watching.stream, session.key);
+                    self.watch(stream, key);
+                }
+                self.sessions.insert(session.key, *session);
+            }
+            Command::End(key, why) => self.end(key, why),
+            Command::AskForKeyPicture(key) => {
+                let Some(session) = self.sessions.get_mut(&key) else { return };
+                let Role::Publisher(publishing) = &session.role else { return };
+                let source = publishing.pictures.and_then(|track| publishing.sources[track]);
+                if let Some(source) = source {
+                    // A peer that is gone tells by its state.
+                    let _ = session.peer.ask_for_key_picture(source, now);
+                    self.flush(key);
+                }
+            }
+        }
+    }
+
+    /// Adds a viewer to the stream's relay, and starts that for the first.
+    fn watch(&mut self, stream: StreamId, key: Key) {
+        let relay = match self.relays.entry(stream) {
+            hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            hash_map::Entry::Vacant(entry) => {
+                let (hub, feeder) = (self.hub.clone(), self.feeder.clone());
+                let task = tokio::spawn(async move {
+                    match hub.units(stream).await {
+                        Ok(reader) => relay(stream, reader, feeder).await,
+                        Err(error) => {
+                            tracing::warn!(%stream, %error, "viewers cannot be shown a stream");
+                            let _ = feeder.send((stream, Fed::Deleted)).await;
+                        }
+                    }
+                });
+                let task = task.abort_handle();
+                entry.insert(Relay { viewers: Vec::new(), catchup: Catchup::default(), asks: false, task })
+            }
+        };
+        relay.viewers.push(key);
+    }
+
+    fn receive(&mut self, now: Instant) {
+        let mut came = std::mem::take(&mut self.came);
+        for _ in 0..MAX_BATCHES {
+            let more = self.socket.receive(|one| came.push(one));
+            for one in came.drain(..) {
+                self.datagram(one, now);
+            }
+            if !more {
+                break;
+            }
+        }
+        self.came = came;
+    }
+
+    fn datagram(&mut self, came: Came, now: Instant) {
+        let Some(key) = self.whose(&came) else { return };
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        let wish = session.receive(came.from, came.bytes, &*self.clock, now);
+        self.after(key, wish, now);
+    }
+
+    /// Whose datagram it is: a STUN request is its session's when its sender knows that session's password, and from then
+    /// on everything from there. All else is nobody's, and not answered.
+    fn whose(&mut self, came: &Came) -> Option<Key> {
+        if !stun::is_stun(&came.bytes) || stun::is_response(&came.bytes) {
+            let key = self.by_address.get(&came.from).copied();
+            if key.is_none() {
+                refused("address");
+            }
+            return key;
+        }
+        let Some(request) = stun::request(&came.bytes) else {
+            refused("stun");
+            return None;
+        };
+        let session = self.by_ufrag.get(request.ufrag).and_then(|key| self.sessions.get_mut(key));
+        let Some(session) = session.filter(|session| request.is_from(&session.password)) else {
+            refused("stun");
+            return None;
+        };
+        let key = session.key;
+        if request.nominates {
+            session.nominated = Some(came.from);
+        }
+        if let Some(forgotten) = session.proven(came.from, came.to) {
+            self.by_address.remove(&forgotten);
+        }
+        if let Some(before) = self.by_address.insert(came.from, key)
+            && before != key
+            && let Some(other) = self.sessions.get_mut(&before)
+        {
+            other.forget(came.from);
+        }
+        Some(key)
+    }
+
+    /// What follows when a session took something.
+    fn after(&mut self, key: Key, wish: Option<Wish>, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        self.look_at = self.look_at.min(session.due.max(self.looked + LOOK_NOT_BEFORE));
+        if session.connected.is_none() && session.peer.state() == State::Connected {
+            self.connected(key, now);
+        }
+        if let Some(wish) = wish {
+            self.grant(key, wish, now);
+        }
+        self.flush(key);
+    }
+
+    fn connected(&mut self, key: Key, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        session.connected = Some(now);
+        self.directory.connected(&session.id);
+        let took = now.saturating_duration_since(session.since).as_secs_f64();
+        metrics::histogram!("kinora_webrtc_connect_seconds").record(took);
+        let wish = match &mut session.role {
+            Role::Publisher(publishing) => {
+                if let Some(start) = publishing.start.take() {
+                    let (sender, receiver) = mpsc::channel(crate::ingest::whip::MAX_WAITING);
+                    publishing.incoming = Some(sender);
+                    start(receiver);
+                }
+                None
+            }
+            Role::Viewer(watching) => {
+                let nothing = (Catchup::default(), false);
+                let relay = self.relays.get(&watching.stream);
+                let (catchup, asks) = relay.map_or((&nothing.0, false), |relay| (&relay.catchup, relay.asks));
+                session.start(catchup, asks, now)
+            }
+        };
+        if let Some(wish) = wish {
+            self.grant(key, wish, now);
+        }
+        self.look_at = now;
+    }
+
+    fn grant(&mut self, key: Key, wish: Wish, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        let Role::Viewer(watching) = &mut session.role else { return };
+        let Some(relay) = self.relays.get(&watching.stream) else { return };
+        if relay.asks {
+            self.hub.ask_for_key_picture(watching.stream);
+        } else if wish == Wish::CatchUp && watching.viewer.catch_up(&relay.catchup, now) {
+            watching.caught_up = Some(now);
+            self.look_at = now;
+        }
+    }
+
+    fn feed(&mut self, stream: StreamId, fed: Fed, now: Instant) {
+        let Some(relay) = self.relays.get_mut(&stream) else { return };
+        match fed {
+            Fed::Unit(unit) => {
+                if unit.kind == crate::protocol::webrtc::Kind::Video {
+                    relay.catchup.take(&unit);
+                }
+                let viewers = std::mem::take(&mut relay.viewers);
+                for key in &viewers {
+                    self.show(*key, &unit, now);
+                }
+                // Nobody comes or goes meanwhile.
+                if let Some(relay) = self.relays.get_mut(&stream) {
+                    relay.viewers = viewers;
+                }
+            }
+            Fed::Skipped | Fed::Idle => {
+                relay.catchup.clear();
+                for key in relay.viewers.clone() {
+                    if let Some(Session { role: Role::Viewer(watching), .. }) = self.sessions.get_mut(&key) {
+                        watching.viewer.skip();
+                    }
+                }
+                if matches!(fed, Fed::Skipped) {
+                    metrics::counter!("kinora_webrtc_skips_total").increment(1);
+                }
+            }
+            Fed::Tracks { tracks, sends_on_request } => {
+                relay.asks = sends_on_request;
+                relay.catchup.clear();
+                let viewers = relay.viewers.clone();
+                for key in viewers {
+                    let Some(Session { role: Role::Viewer(watching), .. }) = self.sessions.get_mut(&key) else {
+                        continue;
+                    };
+                    watching.viewer.skip();
+                    let still =
+                        watching.codecs.iter().all(|codec| tracks.tracks().iter().any(|track| track.codec == *codec));
+                    if !still {
+                        self.end(key, "the stream's codec changed: it is to be asked for anew");
+                    }
+                }
+            }
+            Fed::Reordered | Fed::Deleted => {
+                let why = match fed {
+                    Fed::Deleted => "the stream was deleted",
+                    _ => "its pictures cannot be shown over WebRTC: others refer to pictures that are shown later",
+                };
+                for key in relay.viewers.clone() {
+                    self.end(key, why);
+                }
+            }
+        }
+    }
+
+    fn show(&mut self, key: Key, unit: &Arc<Packed>, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        session.show(unit, &mut self.scratch, now);
+        self.flush(key);
+    }
+
+    fn flush(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        let lost = session.flush(&self.socket, &mut self.batch);
+        if lost > 0 {
+            metrics::counter!("kinora_webrtc_dropped_packets_total", "way" => "out").increment(lost);
+        }
+    }
+
+    /// Looks at every session: what is due, and what is over.
+    fn look(&mut self, now: Instant) {
+        let check = now.saturating_duration_since(self.checked) >= CHECK_EVERY;
+        if check {
+            self.checked = now;
+        }
+        self.looked = now;
+        let (mut next, mut over) = (now + LOOK_EVERY, Vec::new());
+        let wall = self.clock.now();
+        let mut wishes = Vec::new();
+        for (key, session) in &mut self.sessions {
+            if now >= session.due
+                && let Some(wish) = session.tick(&*self.clock, now)
+            {
+                wishes.push((*key, wish));
+            }
+            session.advance(&mut self.scratch, now);
+            let lost = session.flush(&self.socket, &mut self.batch);
+            if lost > 0 {
+                metrics::counter!("kinora_webrtc_dropped_packets_total", "way" => "out").increment(lost);
+            }
+            if let Some(why) = session.over(now) {
+                over.push((*key, why));
+            } else if check && !self.access.is_in_force(&session.principal) {
+                over.push((*key, "its credential was revoked or has expired"));
+            } else if check && session.until.is_some_and(|until| until.micros() <= wall.micros()) {
+                over.push((*key, "its credential may not see what comes now"));
+            }
+            next = next.min(session.due).min(session.advance_due().unwrap_or(next));
+        }
+        for (key, wish) in wishes {
+            self.grant(key, wish, now);
+        }
+        for (key, why) in over {
+            self.end(key, why);
+        }
+        self.look_at = next.max(now + LOOK_NOT_BEFORE);
+    }
+
+    fn end(&mut self, key: Key, why: &str) {
+        let Some(mut session) = self.sessions.remove(&key) else { return };
+        session.peer.close();
+        session.flush(&self.socket, &mut self.batch);
+        self.by_ufrag.remove(&session.ufrag);
+        for (address, _) in &session.addresses {
+            if self.by_address.get(address) == Some(&key) {
+                self.by_address.remove(address);
+            }
+        }
+        self.directory.remove(&session.id);
+        let (way, seconds) = match &session.role {
+            Role::Publisher(_) => ("in", session.since.elapsed().as_secs()),
+            Role::Viewer(_) => ("out", session.since.elapsed().as_secs()),
+        };
+        let connected = session.connected.is_some();
+        tracing::info!(stream = session.stream_name, way, why, seconds, connected, "WebRTC session ends");
+        if let Role::Viewer(watching) = &session.role
+            && let Some(relay) = self.relays.get_mut(&watching.stream)
+        {
+            relay.viewers.retain(|viewer| *viewer != key);
+            if relay.viewers.is_empty() {
+                relay.task.abort();
+                self.relays.remove(&watching.stream);
+            }
+        }
+        if self.sessions.is_empty() {
+            // A crowd that left leaves no memory behind.
+            self.sessions.shrink_to_fit();
+            self.by_ufrag.shrink_to_fit();
+            self.by_address.shrink_to_fit();
+        }
+    }
+}
+
+fn refused(why: &'static str) {
+    metrics::counter!("kinora_webrtc_refused_datagrams_total", "why" => why).increment(1);
+}

@@ -1,0 +1,123 @@
+//! The one UDP socket: datagrams of all peers in, and packets of a picture out in one system call where the kernel can (GSO).
+
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::BytesMut;
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+/// Bytes of a datagram or of several that the kernel put together (GRO).
+const BUFFER: usize = 64 << 10;
+/// Longest datagram that is looked at; RTP of WebRTC keeps below an Ethernet frame.
+const MAX_DATAGRAM: usize = 2_048;
+/// Most bytes in one system call: below what a datagram may have.
+const MAX_BATCH: usize = 60_000;
+/// What the kernel may hold for us while we do something else.
+const KERNEL_BUFFER: usize = 8 << 20;
+
+/// A datagram that came.
+#[derive(Debug)]
+pub(super) struct Came {
+    pub from: SocketAddr,
+    /// Which of our addresses it was sent to.
+    pub to: Option<IpAddr>,
+    pub bytes: BytesMut,
+}
+
+/// What became of a sending.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Sent {
+    Yes,
+    /// The kernel has no room: it is lost, like a packet on the way.
+    Full,
+}
+
+/// The socket.
+pub(super) struct Socket {
+    io: UdpSocket,
+    state: UdpSocketState,
+    buffers: Vec<Vec<u8>>,
+    metas: Vec<RecvMeta>,
+    is_ipv6: bool,
+}
+
+/// Opens the port.
+///
+/// # Errors
+/// When it is taken, or not ours to open.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let domain = if address.is_ipv6() { socket2::Domain::IPV6 } else { socket2::Domain::IPV4 };
+    let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // As much of it as the system allows; less is no reason not to serve.
+    let _ = socket.set_recv_buffer_size(KERNEL_BUFFER).and_then(|()| socket.set_send_buffer_size(KERNEL_BUFFER));
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+impl Socket {
+    /// The loop's end of a port that [`bind`] opened.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Socket> {
+        let is_ipv6 = socket.local_addr()?.is_ipv6();
+        let io = UdpSocket::from_std(socket)?;
+        let state = UdpSocketState::new((&io).into())?;
+        let buffers = (0..BATCH_SIZE).map(|_| vec![0; BUFFER]).collect();
+        Ok(Socket { io, state, buffers, metas: vec![RecvMeta::default(); BATCH_SIZE], is_ipv6 })
+    }
+
+    /// Resolves when there is something to receive.
+    pub(super) async fn readable(&self) {
+        // An error is found by receiving.
+        let _ = self.io.readable().await;
+    }
+
+    /// Receives what is there, as far as a batch goes; whether there may be more.
+    pub(super) fn receive(&mut self, mut take: impl FnMut(Came)) -> bool {
+        let mut slices: Vec<IoSliceMut<'_>> = self.buffers.iter_mut().map(|buffer| IoSliceMut::new(buffer)).collect();
+        let received =
+            self.io.try_io(Interest::READABLE, || self.state.recv((&self.io).into(), &mut slices, &mut self.metas));
+        let Ok(count) = received else { return false };
+        for (meta, buffer) in self.metas[..count].iter().zip(&self.buffers) {
+            let whole = &buffer[..meta.len.min(buffer.len())];
+            for bytes in whole.chunks(meta.stride.max(1)).filter(|bytes| bytes.len() <= MAX_DATAGRAM) {
+                let from = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
+                take(Came { from, to: meta.dst_ip, bytes: BytesMut::from(bytes) });
+            }
+        }
+        count == BATCH_SIZE
+    }
+
+    /// How many datagrams of equal length go in one call.
+    pub(super) fn batch(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    /// Most bytes in one call.
+    pub(super) fn batch_bytes(&self) -> usize {
+        MAX_BATCH
+    }
+
+    /// Sends datagrams of `segment` bytes each, the last may be shorter, from our address `from`.
+    pub(super) fn send(&self, to: SocketAddr, from: Option<IpAddr>, contents: &[u8], segment: usize) -> Sent {
+        let destination = match (self.is_ipv6, to) {
+            (true, SocketAddr::V4(v4)) => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
+            _ => to,
+        };
+        let segment_size = (contents.len() > segment).then_some(segment);
+        let transmit = Transmit { destination, ecn: None, contents, segment_size, src_ip: from };
+        let sent = self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), &transmit));
+        match sent {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory) => Sent::Full,
+            // The peer is unreachable just now: consent tells when it is for good.
+            Ok(()) | Err(_) => Sent::Yes,
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! WHEP: what a viewer over WebRTC is sent, and when.
+//!
+//! ```text
+//! live::UnitReader -> Packer -> Packed, once per stream --+--> Viewer -> payloads with this viewer's timestamps
+//! live::Cursor -----> Packer -> Packed, for one viewer ---+
+//! ```
+//!
+//! 1. A viewer starts with a picture: the pictures since the last key picture go out at once, paced, with timestamps that
+//!    follow each other as quickly as they are sent, so that the decoder runs through them to the live edge and stays there.
+//!    Where the publisher makes key pictures when asked (WebRTC), it is asked instead.
+//! 2. A viewer never waits for another, and nobody for a viewer: one that cannot follow is left out until the next key picture.
+//! 3. Pictures are sent in the order in which they are decoded, and WebRTC shows them as they come: pictures that no
+//!    other refers to and that are shown before an earlier one (B pictures) are left out; where others refer to such, there
+//!    is no WebRTC for the stream and HLS is named.
+//!
+//! Not here: sessions, encryption and sockets (`protocol/webrtc`, `doors/webrtc`).
+
+mod choose;
+mod pack;
+mod relay;
+mod viewer;
+
+pub(crate) use choose::{Unplayable, choose};
+pub(crate) use pack::Packed;
+pub(crate) use relay::{Fed, relay};
+pub(crate) use viewer::{Catchup, Sending, Viewer};
