@@ -9,7 +9,11 @@
 //! Coded units and finished pictures are not in them: both sides write and read those at offsets of one shared memory
 //! file. Both readers take what they read as hostile: a decoder works on bytes of strangers, and may be theirs.
 //!
-//! Not here: the socket and the memory (`workers`, `decoder`), which units to decode (`frames`).
+//! Not here: the socket and the memory (`workers`, `decoder`), which units to decode (`frames`), how fields become bytes
+//! (`message`), and what is said while a stream is transcoded ([`crate::transcoding`]).
+
+pub use crate::message::MessageError;
+use crate::message::{Reader, Writer};
 
 /// Most bytes of a message, its length not counted.
 pub const MESSAGE_MAX: usize = 1 << 20;
@@ -19,17 +23,6 @@ pub const UNITS_MAX: usize = 1 << 14;
 pub const PIXELS_MAX: u64 = crate::codec::MAX_PIXELS;
 /// Most bytes of text in a failure.
 const TEXT_MAX: usize = 1024;
-
-/// Why bytes are not a message.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum MessageError {
-    /// It ends before its fields do, or goes on after them.
-    #[error("message to or from the decoder has the wrong length")]
-    Length,
-    /// A field has a value that it cannot have.
-    #[error("message to or from the decoder is malformed: {0}")]
-    Value(&'static str),
-}
 
 /// Codecs of pictures that a decoder may know.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -315,7 +308,7 @@ pub enum Reply {
 impl Request {
     /// The message, without its length.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer(Vec::new());
+        let mut out = Writer::default();
         match self {
             Request::Decode(job) => {
                 out.u8(1);
@@ -323,7 +316,7 @@ impl Request {
             }
             Request::Cancel => out.u8(2),
         }
-        out.0
+        out.into_bytes()
     }
 
     /// Reads a whole message.
@@ -331,7 +324,7 @@ impl Request {
     /// # Errors
     /// When it is not one.
     pub fn decode(bytes: &[u8]) -> Result<Request, MessageError> {
-        let mut input = Reader(bytes);
+        let mut input = Reader::new(bytes);
         let request = match input.u8()? {
             1 => Request::Decode(input.job()?),
             2 => Request::Cancel,
@@ -344,7 +337,7 @@ impl Request {
 impl Reply {
     /// The message, without its length.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer(Vec::new());
+        let mut out = Writer::default();
         match self {
             Reply::Ready(codecs) => {
                 out.u8(1);
@@ -369,15 +362,10 @@ impl Reply {
             }
             Reply::Failed { kind, text } => {
                 out.u8(4);
-                out.u8(*kind as u8);
-                let mut end = text.len().min(TEXT_MAX);
-                while !text.is_char_boundary(end) {
-                    end -= 1;
-                }
-                out.bytes(&text.as_bytes()[..end]);
+                out.failure(*kind, text);
             }
         }
-        out.0
+        out.into_bytes()
     }
 
     /// Reads a whole message.
@@ -385,7 +373,7 @@ impl Reply {
     /// # Errors
     /// When it is not one.
     pub fn decode(bytes: &[u8]) -> Result<Reply, MessageError> {
-        let mut input = Reader(bytes);
+        let mut input = Reader::new(bytes);
         let reply = match input.u8()? {
             1 => {
                 let count = usize::from(input.u8()?);
@@ -407,16 +395,8 @@ impl Reply {
                 Reply::Done { fed, last_shown_ns: known.then_some(last), drained: input.flag()? }
             }
             4 => {
-                use FailureKind::{Cancelled, Damaged, Job, NoDecoder, Size};
-                let kinds = [NoDecoder, Size, Damaged, Job, Cancelled];
-                let kind = input.u8()?;
-                let kind = kinds.into_iter().find(|known| *known as u8 == kind);
-                let kind = kind.ok_or(MessageError::Value("kind of failure"))?;
-                let text = input.bytes()?;
-                if text.len() > TEXT_MAX {
-                    return Err(MessageError::Value("length of text"));
-                }
-                Reply::Failed { kind, text: String::from_utf8_lossy(text).into_owned() }
+                let (kind, text) = input.failure()?;
+                Reply::Failed { kind, text }
             }
             _ => return Err(MessageError::Value("kind of reply")),
         };
@@ -424,35 +404,35 @@ impl Reply {
     }
 }
 
-struct Writer(Vec<u8>);
+/// Text up to [`TEXT_MAX`] bytes, cut between characters.
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(TEXT_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
 
 impl Writer {
-    fn u8(&mut self, value: u8) {
-        self.0.push(value);
+    pub(crate) fn setup(&mut self, setup: &Setup) {
+        self.u8(setup.codec as u8);
+        self.u32(setup.width);
+        self.u32(setup.height);
+        self.u8(setup.has_holes.into());
+        self.bytes(&setup.config);
     }
 
-    fn u32(&mut self, value: u32) {
-        self.0.extend(value.to_le_bytes());
-    }
-
-    fn u64(&mut self, value: u64) {
-        self.0.extend(value.to_le_bytes());
-    }
-
-    fn bytes(&mut self, value: &[u8]) {
-        self.u32(value.len() as u32);
-        self.0.extend(value);
+    /// Kind and text of a failure; a long text is cut.
+    pub(crate) fn failure(&mut self, kind: FailureKind, text: &str) {
+        self.u8(kind as u8);
+        self.bytes(cut(text).as_bytes());
     }
 
     fn job(&mut self, job: &Job) {
         self.u8(job.context);
         self.u8(job.start.is_some().into());
         if let Some(setup) = &job.start {
-            self.u8(setup.codec as u8);
-            self.u32(setup.width);
-            self.u32(setup.height);
-            self.u8(setup.has_holes.into());
-            self.bytes(&setup.config);
+            self.setup(setup);
         }
         self.u32(job.units.len() as u32);
         for unit in &job.units {
@@ -476,55 +456,37 @@ impl Writer {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], MessageError> {
-        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(MessageError::Length)?;
-        self.0 = rest;
-        Ok(*head)
-    }
-
-    fn u8(&mut self) -> Result<u8, MessageError> {
-        Ok(self.take::<1>()?[0])
-    }
-
-    fn flag(&mut self) -> Result<bool, MessageError> {
-        match self.u8()? {
-            0 => Ok(false),
-            1 => Ok(true),
-            _ => Err(MessageError::Value("flag")),
-        }
-    }
-
-    fn u32(&mut self) -> Result<u32, MessageError> {
-        Ok(u32::from_le_bytes(self.take()?))
-    }
-
-    fn u64(&mut self) -> Result<u64, MessageError> {
-        Ok(u64::from_le_bytes(self.take()?))
-    }
-
-    fn bytes(&mut self) -> Result<&'a [u8], MessageError> {
-        let len = self.u32()? as usize;
-        let (head, rest) = self.0.split_at_checked(len).ok_or(MessageError::Length)?;
-        self.0 = rest;
-        Ok(head)
-    }
-
+impl Reader<'_> {
     fn codec(&mut self) -> Result<PictureCodec, MessageError> {
         let value = self.u8()?;
         let codec = PICTURE_CODECS.into_iter().find(|codec| *codec as u8 == value);
         codec.ok_or(MessageError::Value("codec"))
     }
 
+    pub(crate) fn setup(&mut self) -> Result<Setup, MessageError> {
+        let (codec, width, height, has_holes) = (self.codec()?, self.u32()?, self.u32()?, self.flag()?);
+        Ok(Setup { codec, width, height, has_holes, config: self.bytes()?.to_vec() })
+    }
+
+    /// Kind and text of a failure.
+    pub(crate) fn failure(&mut self) -> Result<(FailureKind, String), MessageError> {
+        use FailureKind::{Cancelled, Damaged, Job, NoDecoder, Size};
+        let kinds = [NoDecoder, Size, Damaged, Job, Cancelled];
+        let kind = self.u8()?;
+        let kind = kinds.into_iter().find(|known| *known as u8 == kind);
+        let kind = kind.ok_or(MessageError::Value("kind of failure"))?;
+        let text = self.bytes()?;
+        if text.len() > TEXT_MAX {
+            return Err(MessageError::Value("length of text"));
+        }
+        // Bytes that are no text become marks of three.
+        Ok((kind, cut(&String::from_utf8_lossy(text)).to_owned()))
+    }
+
     fn job(&mut self) -> Result<Job, MessageError> {
         let context = self.u8()?;
         let start = match self.flag()? {
-            true => {
-                let (codec, width, height, has_holes) = (self.codec()?, self.u32()?, self.u32()?, self.flag()?);
-                Some(Setup { codec, width, height, has_holes, config: self.bytes()?.to_vec() })
-            }
+            true => Some(self.setup()?),
             false => None,
         };
         let count = self.u32()? as usize;
@@ -552,10 +514,6 @@ impl<'a> Reader<'a> {
         let output = Output { crop, width, height, fit, format, quality: self.u8()? };
         let (pictures_at, pictures_end) = (self.u64()?, self.u64()?);
         Ok(Job { context, start, units, required, wanted, output, pictures_at, pictures_end })
-    }
-
-    fn end<T>(self, value: T) -> Result<T, MessageError> {
-        if self.0.is_empty() { Ok(value) } else { Err(MessageError::Length) }
     }
 }
 
@@ -621,6 +579,13 @@ mod tests {
         let bytes = Reply::Failed { kind: FailureKind::Job, text }.encode();
         let Ok(Reply::Failed { text, .. }) = Reply::decode(&bytes) else { panic!("a failure") };
         assert_eq!(text, "é".repeat(TEXT_MAX / 2));
+    }
+
+    #[test]
+    fn failures_that_are_no_text_come_back_as_they_were_read() {
+        let bytes = [&[4, 3][..], &1000u32.to_le_bytes(), &[0xff; 1000]].concat();
+        let reply = Reply::decode(&bytes).expect("a failure");
+        assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
     }
 
     fn check_place(output: Output, expected: Option<(u32, u32, u32, u32, u32, u32)>) {

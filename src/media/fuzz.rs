@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use crate::codec::{self, MAX_PIXELS, MAX_SIDE, aac, av1, h264, h265, nal, opaque, opus, vp8, vp9};
 use crate::container::{cmaf, mp4};
 use crate::decoding::{Reply, Request};
+use crate::transcoding;
 use crate::{FragmentNumber, StreamName, Timescale, Track, TrackId, TrackSet};
 
 /// A target's name and what it does with bytes from outside.
@@ -25,6 +26,7 @@ pub const TARGETS: [Target; 10] = [
     ("media_mp4_file", mp4_file),
     ("media_names", names),
     ("media_decoding", decoding_messages),
+    ("media_transcoding", transcoding_messages),
 ];
 
 /// A described track is within the limits, and its sample entry describes it again, alone and in the head of a block.
@@ -67,6 +69,16 @@ pub fn decoding_messages(data: &[u8]) {
     }
     if let Ok(reply) = Reply::decode(data) {
         assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
+    }
+}
+
+/// What a process that transcodes says, and what is said to it: read, written, and read alike.
+pub fn transcoding_messages(data: &[u8]) {
+    if let Ok(request) = transcoding::Request::decode(data) {
+        assert_eq!(transcoding::Request::decode(&request.encode()), Ok(request));
+    }
+    if let Ok(reply) = transcoding::Reply::decode(data) {
+        assert_eq!(transcoding::Reply::decode(&reply.encode()), Ok(reply));
     }
 }
 

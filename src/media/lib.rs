@@ -14,8 +14,10 @@ pub mod fragmenter;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod ids;
+mod message;
 pub mod time;
 pub mod track;
+pub mod transcoding;
 pub mod unit;
 
 pub use anchor::{Anchor, ClockSource};
