@@ -14,6 +14,7 @@ mod feed;
 mod meters;
 mod pool;
 mod process;
+mod program;
 
 use std::sync::Arc;
 

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::meters::Meters;
-use super::process::{Broken, Process, Taker};
+use super::process::{Process, Taker};
+use super::program::Broken;
 use super::{Picture, RunId, Task, WorkError};
 
 /// How deep in the queue a decoder looks for a task that goes on where it stands.

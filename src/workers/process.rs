@@ -1,19 +1,20 @@
-//! One decoder process: started, given a task, watched, killed.
+//! One decoder process: given a task, watched.
+//!
+//! Not here: how it is started and killed (`program`).
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use media::decoding::{FailureKind, Job, MESSAGE_MAX, PIXELS_MAX, Reply, Request, Setup, UNITS_MAX, Unit};
 
 use super::feed::Progress;
+use super::program::{self, Broken, Child, START_MAX, Started};
 use super::{Picture, RunId, Task, WorkError};
 
 /// Most decoders that a process keeps, and most memory of all of them together, as far as it can be told.
@@ -27,8 +28,6 @@ const RESIDENT_MAX: u64 = 3 << 29;
 const SHARED_KEPT: u64 = 64 << 20;
 /// Most bytes of coded pictures in a task.
 pub(super) const INPUT_MAX: u64 = 256 << 20;
-/// Time to start, with every plug-in looked at for the first time.
-const START_MAX: Duration = Duration::from_secs(60);
 /// How often a running task is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 /// Processor time that a task may take whatever it is, and that each picture of two megapixels may take.
@@ -36,25 +35,6 @@ const CPU_EACH_TASK: Duration = Duration::from_secs(2);
 const CPU_EACH_PICTURE: Duration = Duration::from_millis(20);
 /// How much longer than its processor time a task may take: others work beside it.
 const WALL_FACTOR: u32 = 3;
-/// Longest line of a decoder's complaints that is logged, and most of them.
-const COMPLAINT_BYTES: u64 = 1024;
-const COMPLAINTS: usize = 100;
-
-/// Why a process is of no more use.
-#[derive(Debug)]
-pub(super) enum Broken {
-    /// It cannot be started.
-    NoProgram(String),
-    /// It died, hung, or does not keep to the messages.
-    Died(&'static str),
-}
-
-impl From<io::Error> for Broken {
-    fn from(error: io::Error) -> Broken {
-        tracing::debug!(%error, "lost a decoder");
-        Broken::Died("it ended unexpectedly")
-    }
-}
 
 /// Takes the pictures of a task as they are finished.
 pub(super) trait Taker {
@@ -93,35 +73,13 @@ impl Context {
 impl Process {
     /// Starts a decoder and waits until it has locked itself in.
     pub fn start(program: &Path, registry: &Path) -> Result<Process, Broken> {
-        let no_program = |error: io::Error| Broken::NoProgram(format!("{}: {error}", program.display()));
-        let (socket, theirs) = UnixStream::pair().map_err(no_program)?;
-        let flags = rustix::fs::MemfdFlags::CLOEXEC;
-        let memory = rustix::fs::memfd_create("kinora-pictures", flags).map_err(|error| no_program(error.into()))?;
-        let memory = File::from(memory);
-        let mut command = Command::new(program);
-        command.env_clear().env("GST_REGISTRY", registry);
-        // What says where libraries and hardware drivers are; nothing else of our surroundings is a decoder's business.
-        for name in ["LD_LIBRARY_PATH", "GST_PLUGIN_PATH", "GST_PLUGIN_SYSTEM_PATH", "LIBVA_DRIVER_NAME", "PATH"] {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
-        }
-        let mut child = command
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::from(memory.try_clone().map_err(no_program)?))
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(no_program)?;
-        if let Some(stderr) = child.stderr.take() {
-            let logged = std::thread::Builder::new().name("decoder-log".into()).spawn(move || log_complaints(stderr));
-            logged.map_err(no_program)?;
-        }
+        let Started { child, socket, memory } = program::start(program, registry, None)?;
         let mut process = Process { child, socket, memory, contexts: HashMap::new(), tasks: 0, unread: Vec::new() };
         let started = Instant::now();
         loop {
             match process.receive()? {
                 Some(Reply::Ready(codecs)) => {
-                    tracing::debug!(pid = process.child.id(), ?codecs, took = ?started.elapsed(), "a decoder is ready");
+                    tracing::debug!(pid = process.child.pid(), ?codecs, took = ?started.elapsed(), "a decoder is ready");
                     return Ok(process);
                 }
                 Some(_) => return Err(Broken::Died("it answered before it was asked")),
@@ -138,7 +96,7 @@ impl Process {
 
     /// Whether it holds more memory than it should.
     pub fn is_bloated(&self) -> bool {
-        let pages = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id()));
+        let pages = std::fs::read_to_string(format!("/proc/{}/statm", self.child.pid()));
         let resident = pages.ok().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
         resident.is_some_and(|pages| pages * rustix::param::page_size() as u64 > RESIDENT_MAX)
     }
@@ -164,7 +122,7 @@ impl Process {
         // Until it is done nobody knows where it stands.
         self.contexts.remove(&number);
         self.send(&Request::Decode(job))?;
-        let limit = Watch::new(self.child.id(), &run.setup, feed.pictures.len() + task.wanted.len());
+        let limit = Watch::new(self.child.pid(), &run.setup, feed.pictures.len() + task.wanted.len());
         let outcome = self.follow(task, feed.pictures.len(), pictures_at..pictures_end, limit, taker)?;
         let used = self.memory.metadata()?.len();
         if used > SHARED_KEPT {
@@ -339,14 +297,6 @@ impl Process {
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It keeps nothing: there is no reason to ask nicely.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// Most pixels that a wanted picture of the task may have.
 fn output_pixels(task: &Task) -> u32 {
     let setup = &task.run.setup;
@@ -394,21 +344,4 @@ fn cpu_time(pid: u32) -> Option<Duration> {
     let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
     let ticks: u64 = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
     Some(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
-}
-
-/// Passes on what libraries in a decoder say, as far as it is sane to.
-fn log_complaints(stderr: ChildStderr) {
-    let mut input = BufReader::new(stderr);
-    let mut said = 0;
-    loop {
-        let mut line = Vec::new();
-        match (&mut input).take(COMPLAINT_BYTES).read_until(b'\n', &mut line) {
-            Ok(0) | Err(_) => return,
-            Ok(_) if said < COMPLAINTS => {
-                said += 1;
-                tracing::debug!(said = %String::from_utf8_lossy(&line).trim_end().escape_debug(), "a decoder complains");
-            }
-            Ok(_) => {}
-        }
-    }
 }
