@@ -16,5 +16,7 @@ fn check(arguments: &[&str], said: &str) {
 #[test]
 fn started_by_hand_it_says_who_starts_it() {
     check(&["--help"], "this program is started by kinora");
+    check(&["transcode", "more"], "this program is started by kinora");
+    check(&["transcode"], "standard input is not the server's socket");
     check(&[], "standard input is not the server's socket");
 }

@@ -34,18 +34,24 @@ pub(crate) fn take_standard_streams() -> io::Result<(Link, Memory)> {
 impl Link {
     /// The next request; none when the server hung up.
     pub(crate) fn receive(&mut self) -> io::Result<Option<Request>> {
+        let Some(bytes) = self.receive_bytes(MESSAGE_MAX)? else { return Ok(None) };
+        Request::decode(&bytes).map(Some).map_err(io::Error::other)
+    }
+
+    /// The next message, of at most `most` bytes; none when the server hung up.
+    pub(crate) fn receive_bytes(&mut self, most: usize) -> io::Result<Option<Vec<u8>>> {
         let mut length = [0; 4];
         match self.0.read_exact(&mut length) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             other => other?,
         }
         let length = u32::from_le_bytes(length) as usize;
-        if length > MESSAGE_MAX {
+        if length > most {
             return Err(io::Error::other("message of the server is too long"));
         }
         let mut bytes = vec![0; length];
         self.0.read_exact(&mut bytes)?;
-        Request::decode(&bytes).map(Some).map_err(io::Error::other)
+        Ok(Some(bytes))
     }
 
     /// Whether the server wants the job that runs to end: it says so, or is gone.
@@ -62,7 +68,11 @@ impl Link {
     }
 
     pub(crate) fn send(&mut self, reply: &Reply) -> io::Result<()> {
-        let message = reply.encode();
+        self.send_bytes(&reply.encode())
+    }
+
+    /// Sends a message.
+    pub(crate) fn send_bytes(&mut self, message: &[u8]) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(message.len() + 4);
         bytes.extend((message.len() as u32).to_le_bytes());
         bytes.extend(message);

@@ -1,9 +1,10 @@
-//! `kinora-decoder`: pictures out of coded video, in a process of its own.
+//! `kinora-decoder`: pictures out of coded video, and tracks in another codec, in a process of its own.
 //!
 //! The server starts it with a socket as standard input and a shared memory file as standard output. It loads its codecs,
 //! locks itself in (no files, no network, no more processes, little memory), says that it is ready, and then does the
 //! jobs of [`media::decoding`] one after another until the socket closes. It keeps nothing and knows no stream: a picture
-//! is what the units before it make of it.
+//! is what the units before it make of it. Started with the word `transcode` it does one piece of work instead, that of
+//! [`media::transcoding`], for as long as units come.
 //!
 //! Here, and nowhere else, GStreamer is linked. Not here: which units to decode (`frames`), who waits for which job and
 //! what becomes of a decoder that dies (`workers`).
@@ -15,6 +16,8 @@ mod link;
 mod picture;
 mod pipeline;
 mod sandbox;
+mod stage;
+mod transcode;
 
 use std::process::ExitCode;
 
@@ -48,12 +51,20 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn std::error::Error>> {
-    if std::env::args_os().len() > 1 {
-        return Err("this program is started by kinora, and takes no arguments".into());
-    }
+    let mut arguments = std::env::args_os().skip(1);
+    let transcodes = match (arguments.next(), arguments.next()) {
+        (None, _) => false,
+        (Some(word), None) if word == "transcode" => true,
+        _ => return Err("this program is started by kinora, and takes no arguments".into()),
+    };
     let (mut link, memory) = link::take_standard_streams()?;
     sandbox::lower_priority();
     gstreamer::init()?;
+    if transcodes {
+        transcode::load();
+        sandbox::lock()?;
+        return transcode::serve(&mut link);
+    }
     let codecs: Vec<PictureCodec> = PICTURE_CODECS.into_iter().filter(|codec| pipeline::load(*codec)).collect();
     encode::warm_up()?;
     sandbox::lock()?;
