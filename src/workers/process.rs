@@ -22,8 +22,6 @@ const CONTEXTS_MAX: usize = 4;
 const CONTEXT_BYTES_MAX: u64 = 1 << 30;
 /// Reference pictures of a decoder, and one that is being decoded.
 const PICTURES_HELD: u64 = 17;
-/// Memory beyond which a process is replaced after its task: it leaks, or was given giants.
-const RESIDENT_MAX: u64 = 3 << 29;
 /// Shared memory that is kept between tasks: pages that are there need not be made.
 const SHARED_KEPT: u64 = 64 << 20;
 /// Most bytes of coded pictures in a task.
@@ -96,9 +94,7 @@ impl Process {
 
     /// Whether it holds more memory than it should.
     pub fn is_bloated(&self) -> bool {
-        let pages = std::fs::read_to_string(format!("/proc/{}/statm", self.child.pid()));
-        let resident = pages.ok().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
-        resident.is_some_and(|pages| pages * rustix::param::page_size() as u64 > RESIDENT_MAX)
+        self.child.is_bloated()
     }
 
     /// Does a task. The outer error means that the process is of no more use.

@@ -6,10 +6,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{ChildStderr, Command, Stdio};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 /// Time to start, with every plug-in looked at for the first time.
 pub(super) const START_MAX: Duration = Duration::from_secs(60);
+/// Memory beyond which a process is replaced: it leaks, or was given giants.
+const RESIDENT_MAX: u64 = 3 << 29;
 /// Longest line of a decoder's complaints that is logged, and most of them.
 const COMPLAINT_BYTES: u64 = 1024;
 const COMPLAINTS: usize = 100;
@@ -37,10 +40,20 @@ impl Child {
     pub fn pid(&self) -> u32 {
         self.0.id()
     }
+
+    /// Whether it holds more memory than it should.
+    pub fn is_bloated(&self) -> bool {
+        let pages = std::fs::read_to_string(format!("/proc/{}/statm", self.pid()));
+        let resident = pages.ok().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+        resident.is_some_and(|pages| pages * rustix::param::page_size() as u64 > RESIDENT_MAX)
+    }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
+        if let Ok(Some(status)) = self.0.try_wait() {
+            tracing::debug!(pid = self.pid(), %status, "a decoder ended by itself");
+        }
         // It keeps nothing: there is no reason to ask nicely.
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -56,14 +69,32 @@ pub(super) struct Started {
 
 /// Starts `program`, with `word` when it is to do other work than pictures.
 ///
+/// A decoder asks the kernel to be killed when its parent is gone, and to the kernel the parent is the thread that
+/// started it (prctl(2), PR_SET_PDEATHSIG): so that is one which stays, to log what the decoder complains of.
+///
 /// # Errors
 /// When it cannot be.
-pub(super) fn start(program: &Path, registry: &Path, word: Option<&str>) -> Result<Started, Broken> {
+pub(super) fn start(program: &Path, registry: &Path, word: Option<&'static str>) -> Result<Started, Broken> {
     let no_program = |error: io::Error| Broken::NoProgram(format!("{}: {error}", program.display()));
-    let (socket, theirs) = UnixStream::pair().map_err(no_program)?;
-    let flags = rustix::fs::MemfdFlags::CLOEXEC;
-    let memory = rustix::fs::memfd_create("kinora-pictures", flags).map_err(|error| no_program(error.into()))?;
-    let memory = File::from(memory);
+    let (answer, started) = sync_channel(1);
+    let (path, registry) = (program.to_owned(), registry.to_owned());
+    let stays = std::thread::Builder::new().name("decoder-log".into()).spawn(move || {
+        let mut outcome = spawn(&path, &registry, word);
+        let stderr = outcome.as_mut().ok().and_then(|started| started.child.0.stderr.take());
+        // Who asked waits for it.
+        let _ = answer.send(outcome);
+        stderr.into_iter().for_each(log_complaints);
+    });
+    stays.map_err(no_program)?;
+    match started.recv() {
+        Ok(outcome) => outcome.map_err(no_program),
+        Err(_) => Err(Broken::Died("it could not be started")),
+    }
+}
+
+fn spawn(program: &Path, registry: &Path, word: Option<&str>) -> io::Result<Started> {
+    let (socket, theirs) = UnixStream::pair()?;
+    let memory = File::from(rustix::fs::memfd_create("kinora-pictures", rustix::fs::MemfdFlags::CLOEXEC)?);
     let mut command = Command::new(program);
     command.args(word).env_clear().env("GST_REGISTRY", registry);
     // What says where libraries and hardware drivers are; nothing else of our surroundings is a decoder's business.
@@ -74,16 +105,10 @@ pub(super) fn start(program: &Path, registry: &Path, word: Option<&str>) -> Resu
     }
     let child = command
         .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(Stdio::from(memory.try_clone().map_err(no_program)?))
+        .stdout(Stdio::from(memory.try_clone()?))
         .stderr(Stdio::piped())
-        .spawn()
-        .map_err(no_program)?;
-    let mut child = Child(child);
-    if let Some(stderr) = child.0.stderr.take() {
-        let logged = std::thread::Builder::new().name("decoder-log".into()).spawn(move || log_complaints(stderr));
-        logged.map_err(no_program)?;
-    }
-    Ok(Started { child, socket, memory })
+        .spawn()?;
+    Ok(Started { child: Child(child), socket, memory })
 }
 
 /// Passes on what libraries in a decoder say, as far as it is sane to.
