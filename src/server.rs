@@ -38,7 +38,7 @@ use crate::live::{self, Hub, Sweeper, SweeperSettings};
 use crate::playback::clip::Clips;
 use crate::playback::hls::Playlists;
 use crate::telemetry::{self, TelemetryError};
-use crate::workers::{self, Pool, PoolSettings};
+use crate::workers::{self, LINGER, Pool, PoolSettings, SharedTranscodes, TranscodeSettings, Transcodes};
 
 /// Why the server did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -635,6 +635,29 @@ fn frames(hub: &Arc<Hub>, config: &Config) -> Arc<Frames> {
     Arc::new(Frames::new(hub.clone(), Pool::new(settings), pictures.remembered_bytes.0))
 }
 
+/// Tracks that are transcoded at a time by default, in tracks of sound: about a fifth of the machine.
+const TRANSCODES_EACH_CORE: usize = 32;
+/// A process that did nothing for so long with a unit in hand is hung: the longest unit takes a tenth of a second.
+const TRANSCODE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What makes live tracks into other codecs. Its processes are started when somebody views such a track.
+#[expect(dead_code, reason = "the WebRTC door views by it, and is not built yet")]
+fn transcodes(config: &Config) -> Arc<SharedTranscodes> {
+    Arc::new(SharedTranscodes::new(Transcodes::new(transcode_settings(config)), LINGER))
+}
+
+fn transcode_settings(config: &Config) -> TranscodeSettings {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let most = config.webrtc.max_transcodes as usize;
+    TranscodeSettings {
+        program: config.pictures.decoder.clone().unwrap_or_else(decoder_beside_us),
+        registry: config.server.data_dir.join("decoder-registry.bin"),
+        pictures: config.webrtc.transcode,
+        most: if most == 0 { cores * TRANSCODES_EACH_CORE } else { most },
+        patience: TRANSCODE_PATIENCE,
+    }
+}
+
 /// `kinora-decoder` in the folder of this program, else wherever the path leads.
 fn decoder_beside_us() -> PathBuf {
     let name = "kinora-decoder";
@@ -660,6 +683,17 @@ fn address(socket: &Option<TcpListener>) -> Option<String> {
 mod tests {
     use super::*;
     use crate::config::units::Span;
+
+    #[test]
+    fn transcodes_are_limited_by_the_cores_unless_the_configuration_says_a_number() {
+        let mut config = Config::default();
+        let settings = transcode_settings(&config);
+        assert!(settings.most >= 32 && settings.most.is_multiple_of(32) && !settings.pictures);
+        config.webrtc.max_transcodes = 3;
+        config.webrtc.transcode = true;
+        let settings = transcode_settings(&config);
+        assert_eq!((settings.most, settings.pictures), (3, true));
+    }
 
     #[test]
     fn a_reload_takes_limits_and_streams_and_names_what_needs_a_restart() {

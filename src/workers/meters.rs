@@ -35,6 +35,32 @@ impl Meters {
     }
 }
 
+/// The counters of transcodes.
+pub(super) struct TranscodeMeters {
+    /// Transcodes that run.
+    pub running: Gauge,
+    /// Units made.
+    pub units: Counter,
+    /// Units of the source that were left out: the process was behind, or was replaced.
+    pub left_out: Counter,
+    /// Processes that died, hung or did not keep to the messages.
+    pub failures: Counter,
+    /// Transcodes turned away because too many ran.
+    pub turned_away: Counter,
+}
+
+impl TranscodeMeters {
+    pub fn new() -> TranscodeMeters {
+        TranscodeMeters {
+            running: gauge!("kinora_transcodes"),
+            units: counter!("kinora_transcoded_units_total"),
+            left_out: counter!("kinora_transcode_units_left_out_total"),
+            failures: counter!("kinora_transcode_failures_total"),
+            turned_away: counter!("kinora_transcodes_turned_away_total"),
+        }
+    }
+}
+
 /// Says what each metric means; call once, after the recorder of metrics is installed.
 pub(crate) fn describe() {
     describe_counter!("kinora_pictures_total", "Pictures finished by decoders");
@@ -51,4 +77,12 @@ pub(crate) fn describe() {
         "How long a group of pictures waited for a decoder"
     );
     describe_histogram!("kinora_picture_task_seconds", Unit::Seconds, "How long a group of pictures took to decode");
+    describe_gauge!("kinora_transcodes", "Tracks that are made into another codec now");
+    describe_counter!("kinora_transcoded_units_total", "Units made in another codec");
+    describe_counter!(
+        "kinora_transcode_units_left_out_total",
+        "Units that were not transcoded because the process was behind or was replaced"
+    );
+    describe_counter!("kinora_transcode_failures_total", "Processes that transcoded and died or hung");
+    describe_counter!("kinora_transcodes_turned_away_total", "Transcodes refused because as many ran as may");
 }

@@ -1,4 +1,5 @@
-//! Decoder processes: how many there are, who gets which job, and what becomes of those that die.
+//! Decoder processes: how many there are, who gets which job, and what becomes of those that die; and processes that make a
+//! live track into another codec, one each, shared by all who view it.
 //!
 //! ```text
 //!   frames --Task--> Pool: a bounded queue --> one thread a decoder --socket, shared memory--> kinora-decoder
@@ -8,13 +9,18 @@
 //! A decoder keeps its place in the runs that it decoded last, and gets the tasks that go on there. One that crashes, hangs,
 //! takes too much time or memory is killed and replaced; its task is tried once more, and then answered with an error.
 //!
-//! Not here: which pictures are wanted (`frames`), decoding (`decoder`), the messages (`media::decoding`).
+//! Not here: which pictures are wanted (`frames`), decoding (`decoder`), the messages (`media::decoding`, `media::transcoding`), who
+//! needs another codec (`playback`).
 
 mod feed;
 mod meters;
 mod pool;
 mod process;
 mod program;
+mod shared;
+#[cfg_attr(not(test), expect(dead_code, reason = "the WebRTC door views by it, and is not built yet"))]
+mod shared_transcodes;
+mod transcode;
 
 use std::sync::Arc;
 
@@ -24,6 +30,8 @@ use media::{Position, StreamId};
 
 pub(crate) use meters::describe as describe_metrics;
 pub(crate) use pool::{Pictures, Pool, PoolSettings};
+pub(crate) use shared_transcodes::{LINGER, SharedTranscodes};
+pub(crate) use transcode::{TranscodeSettings, Transcodes};
 
 /// Names a run of coded pictures. Runs with the same name begin with the same units: one may have more of them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

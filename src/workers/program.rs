@@ -127,3 +127,40 @@ fn log_complaints(stderr: ChildStderr) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use media::transcoding::{Reply, Request, Setup};
+
+    use super::*;
+    use crate::workers::transcode::tests::program;
+
+    fn receive(socket: &mut UnixStream) -> Reply {
+        let mut length = [0; 4];
+        socket.read_exact(&mut length).expect("a length");
+        let mut message = vec![0; u32::from_le_bytes(length) as usize];
+        socket.read_exact(&mut message).expect("a message");
+        Reply::decode(&message).expect("an answer")
+    }
+
+    #[test]
+    fn a_process_outlives_the_thread_that_wanted_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let registry = folder.path().join("registry");
+        let wants = std::thread::spawn(move || {
+            let mut started = start(&program(), &registry, Some("transcode")).expect("started");
+            assert_eq!(receive(&mut started.socket), Reply::Ready);
+            (started, std::fs::read_link("/proc/thread-self").expect("this thread"))
+        });
+        let (mut started, thread) = wants.join().expect("it ends");
+        while Path::new("/proc").join(&thread).exists() {
+            std::thread::yield_now();
+        }
+        let work = Request::Start(Setup::Sound { config: vec![0x11, 0x90], timescale: 48_000, channels: 2 }).encode();
+        started.socket.write_all(&(work.len() as u32).to_le_bytes()).expect("sent");
+        started.socket.write_all(&work).expect("sent");
+        assert_eq!(receive(&mut started.socket), Reply::Started);
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! The encoder is openh264: it makes no B pictures and looks at none before its turn, so that each picture comes out as it
 //! went in. Larger pictures than [`LARGEST`] are made smaller, and all have the size of the first, so that whoever watches
-//! needs nothing new. x264 would be half as large for the same looks, and is under the GPL.
+//! needs nothing new. x264 needs fewer bits for the same looks, and is GPL.
 
 use std::collections::VecDeque;
 
