@@ -26,35 +26,77 @@ pub(crate) fn load() {
     pictures::load();
 }
 
+/// Units one after another that cannot be worked on, even by codecs that start anew with each: beyond it the source is of no use.
+const REFUSED_MAX: u32 = 100;
+
 /// The work of this process.
-enum Work {
+struct Work {
+    setup: Setup,
+    codecs: Codecs,
+    /// Units that were refused since the last one that was not.
+    refused: u32,
+}
+
+impl Work {
+    fn new(setup: Setup) -> Result<Work, Failure> {
+        let codecs = Codecs::new(&setup)?;
+        Ok(Work { setup, codecs, refused: 0 })
+    }
+
+    /// What comes of a unit: nothing when it is one that codecs refuse, also when they start anew with it.
+    fn feed(&mut self, unit: Unit) -> Result<Vec<Made>, Failure> {
+        let made = match self.codecs.feed(unit.clone()) {
+            Err(failure) if failure.kind == FailureKind::Damaged => {
+                // Those that gave up do so for good.
+                self.codecs = Codecs::new(&self.setup)?;
+                self.codecs.feed(unit)
+            }
+            outcome => outcome,
+        };
+        match made {
+            Ok(made) => {
+                self.refused = 0;
+                Ok(made)
+            }
+            Err(failure) if failure.kind == FailureKind::Damaged && self.refused < REFUSED_MAX => {
+                self.refused += 1;
+                self.codecs = Codecs::new(&self.setup)?;
+                Ok(Vec::new())
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+/// A decoder and an encoder.
+enum Codecs {
     Sound(Box<Sound>),
     Pictures(Box<Pictures>),
 }
 
-impl Work {
-    fn new(setup: &Setup) -> Result<Work, Failure> {
+impl Codecs {
+    fn new(setup: &Setup) -> Result<Codecs, Failure> {
         match setup {
             Setup::Sound { config, timescale, channels } => {
-                Ok(Work::Sound(Box::new(Sound::new(config, *timescale, *channels)?)))
+                Ok(Codecs::Sound(Box::new(Sound::new(config, *timescale, *channels)?)))
             }
             Setup::Pictures { source, timescale, frame_rate_millis } => {
-                Ok(Work::Pictures(Box::new(Pictures::new(source, *timescale, *frame_rate_millis)?)))
+                Ok(Codecs::Pictures(Box::new(Pictures::new(source, *timescale, *frame_rate_millis)?)))
             }
         }
     }
 
     fn feed(&mut self, unit: Unit) -> Result<Vec<Made>, Failure> {
         match self {
-            Work::Sound(sound) => sound.feed(unit),
-            Work::Pictures(pictures) => pictures.feed(unit),
+            Codecs::Sound(sound) => sound.feed(unit),
+            Codecs::Pictures(pictures) => pictures.feed(unit),
         }
     }
 
     fn drain(&mut self) -> Result<Vec<Made>, Failure> {
         match self {
-            Work::Sound(sound) => sound.drain(),
-            Work::Pictures(pictures) => pictures.drain(),
+            Codecs::Sound(sound) => sound.drain(),
+            Codecs::Pictures(pictures) => pictures.drain(),
         }
     }
 }
@@ -94,17 +136,18 @@ pub(crate) fn serve(link: &mut Link) -> Result<(), Box<dyn std::error::Error>> {
 fn apply(work: &mut Option<Work>, request: Request) -> Result<(Vec<Made>, Option<Reply>), Failure> {
     match (work.as_mut(), request) {
         (None, Request::Start(setup)) => {
-            *work = Some(Work::new(&setup)?);
+            *work = Some(Work::new(setup)?);
             Ok((Vec::new(), Some(Reply::Started)))
         }
         (Some(work), Request::Unit(unit)) => Ok((work.feed(unit)?, Some(Reply::Took))),
-        (Some(work), Request::End) => Ok((work.drain()?, Some(Reply::Ended))),
-        (Some(Work::Pictures(pictures)), Request::KeyFrame) => {
-            pictures.want_key_frame();
+        (Some(work), Request::End) => Ok((work.codecs.drain()?, Some(Reply::Ended))),
+        (Some(work), Request::KeyFrame) => {
+            // Sound can be taken up anywhere.
+            if let Codecs::Pictures(pictures) = &mut work.codecs {
+                pictures.want_key_frame();
+            }
             Ok((Vec::new(), None))
         }
-        // Sound can be taken up anywhere.
-        (Some(Work::Sound(_)), Request::KeyFrame) => Ok((Vec::new(), None)),
         (None, _) | (Some(_), Request::Start(_)) => {
             Err(Failure::new(FailureKind::Job, "work is started once, and first"))
         }
