@@ -36,7 +36,7 @@ pub(super) struct Reel {
     pub end: ProducerTime,
     /// In decode order.
     pub shots: Vec<Shot>,
-    /// Indices of `shots` in the order in which they are shown; those that cannot be decoded are left out.
+    /// Indices of `shots` in the order in which they are shown; those that are hidden or cannot be decoded are left out.
     pub shown: Vec<usize>,
     pub source: Source,
 }
@@ -50,6 +50,8 @@ pub(super) struct Shot {
     pub is_key: bool,
     /// Shown before the key frame that the reel starts with, and made of what came before that.
     pub is_leading: bool,
+    /// Never shown: only others refer to it.
+    pub is_hidden: bool,
     /// Where its bytes are in the fragment's body; empty in the open one.
     range: Range<u32>,
 }
@@ -87,10 +89,11 @@ impl Reel {
             pts: sample.pts,
             is_key: sample.sync,
             is_leading: info.start == StartKind::Open && sample.pts < key_pts,
+            is_hidden: false,
             range: part.offset + sample.range.start as u32..part.offset + sample.range.end as u32,
         };
         let shots: Vec<Shot> = samples.iter().map(shot).collect();
-        let reel = Reel {
+        let mut reel = Reel {
             stream,
             position: info.position,
             ordinal: Some(info.ordinal),
@@ -107,6 +110,11 @@ impl Reel {
             shots,
             source: Source::Closed(Box::new(descriptor)),
         };
+        if track.codec == Codec::Vp8 {
+            // VP8 has no superframes: hidden frames are samples of their own, and only their bytes say it.
+            let units = reel.read(hub, 0..reel.shots.len()).await?;
+            reel.shots.iter_mut().zip(&units).for_each(|(shot, unit)| shot.is_hidden = is_hidden(track.codec, unit));
+        }
         Ok(Some(reel.in_order()))
     }
 
@@ -119,6 +127,7 @@ impl Reel {
             pts: picture.pts,
             is_key: at == 0 && open.start != StartKind::Dependent,
             is_leading: open.start == StartKind::Open && picture.pts < key_pts,
+            is_hidden: is_hidden(track.codec, &picture.unit.data),
             range: 0..0,
         });
         let shots: Vec<Shot> = shots.collect();
@@ -148,8 +157,8 @@ impl Reel {
     }
 
     fn in_order(mut self) -> Reel {
-        let mut shown: Vec<usize> =
-            (0..self.shots.len()).filter(|at| self.continues || !self.shots[*at].is_leading).collect();
+        let is_shown = |shot: &Shot| !shot.is_hidden && (self.continues || !shot.is_leading);
+        let mut shown: Vec<usize> = (0..self.shots.len()).filter(|at| is_shown(&self.shots[*at])).collect();
         shown.sort_by_key(|at| self.shots[*at].pts);
         self.shown = shown;
         self
@@ -221,6 +230,11 @@ fn setup(track: &Track) -> Result<Setup, FramesError> {
         None => Vec::new(),
     };
     Ok(Setup { codec, config, width: track.width, height: track.height, has_holes: false })
+}
+
+/// Whether a sample holds a frame that is never shown.
+fn is_hidden(codec: Codec, data: &[u8]) -> bool {
+    codec == Codec::Vp8 && vp8::Header::read(data).is_ok_and(|header| !header.is_shown)
 }
 
 /// Whether no other picture needs this one, whose bytes are `data`.

@@ -23,12 +23,12 @@ impl Part {
         &self.headers["kinora-time"]
     }
 
-    fn digest(&self) -> String {
+    pub(crate) fn digest(&self) -> String {
         digest(&self.body)
     }
 }
 
-fn digest(bytes: &[u8]) -> String {
+pub(crate) fn digest(bytes: &[u8]) -> String {
     Md5::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn parts(answer: &Answer) -> Vec<Part> {
 }
 
 /// Digests of all pictures of a stream, by FFmpeg, in the order in which they are shown.
-fn by_ffmpeg(server: &Server, stream: &str) -> Vec<String> {
+pub(crate) fn by_ffmpeg(server: &Server, stream: &str) -> Vec<String> {
     let digests = |block: &std::path::PathBuf| {
         let output = Command::new("ffmpeg")
             .args(["-nostdin", "-v", "error", "-i", block.to_str().expect("a path")])

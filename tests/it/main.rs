@@ -9,6 +9,7 @@ mod bad_input;
 mod bad_rtsp;
 mod clip;
 mod clips;
+mod codecs;
 mod encrypted;
 mod frames;
 mod frames_cli;
