@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync, openSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 
 const root = new URL("../..", import.meta.url).pathname;
@@ -12,7 +12,7 @@ const { chromium } = createRequire(join(root, "web/package.json"))("playwright-c
 const kinora = process.env.KINORA ?? join(root, "target/debug/kinora");
 const clips = process.env.KINORA_CLIPS ?? join(root, ".cache/clips");
 
-export const clip = (name) => join(clips, name);
+export const clip = (name) => resolve(clips, name);
 export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
 /** A time of the API in milliseconds since the epoch, with its microseconds. */

@@ -61,9 +61,9 @@ export class Screen {
     });
   }
 
-  /** Tells which format the stream's pictures have; null when nobody knows. */
-  setCodec(codecString: string | null): void {
-    this.playable = codecString === null || canPlay(codecString);
+  /** Tells which format the stream's pictures have: undefined when nobody knows, null when no player has it. */
+  setCodec(codecString: string | null | undefined): void {
+    this.playable = codecString === undefined || (codecString !== null && canPlay(codecString));
   }
 
   canPlay(): boolean {

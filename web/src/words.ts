@@ -123,6 +123,8 @@ export const words = {
     unplayable: "This browser cannot play this stream's picture format.",
     cannot: (codec: string) =>
       `This browser cannot play ${codec}. You see single pictures instead, one after the other and without sound; the timeline works as usual. To watch it whole, download a clip, or open the HLS address in a player that knows ${codec}.`,
+    nobodyCan: (codec: string) =>
+      `No player takes ${codec} over HLS. You see single pictures instead, one after the other and without sound; the timeline works as usual. To watch it whole, download a clip.`,
     stopped: (what: string) => `The player stopped (${what}). Trying again…`,
     keyList: [
       ["Space, K", "play or pause"],

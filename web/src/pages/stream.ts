@@ -131,9 +131,10 @@ export function streamPage(page: Page, name: string): void {
     facts.replaceChildren(...describe(next));
     controls.setLive(live);
     const video = next.tracks.find((track) => track.width !== undefined);
-    screen.setCodec(video?.codec_string ?? null);
+    screen.setCodec(video?.codec_string);
     hint.hidden = screen.canPlay();
-    hint.textContent = screen.canPlay() || video === undefined ? "" : words.player.cannot(show.codec(video.codec));
+    const cannot = video?.codec_string === null ? words.player.nobodyCan : words.player.cannot;
+    hint.textContent = screen.canPlay() || video === undefined ? "" : cannot(show.codec(video.codec));
     const since_ = next.publisher === null ? undefined : Date.parse(next.publisher.since);
     if (next.last_time !== null) timeline.recorded.extend(Date.parse(next.last_time), since_);
     if (before === undefined) fit(timeline, next);
