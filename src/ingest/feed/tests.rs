@@ -1,6 +1,8 @@
 use super::*;
+use media::codec::{CodecError, av1, vp8, vp9};
 use media::{Codec, RandomAccess};
 
+use crate::protocol::rtp::send::{self, MAX_PAYLOAD, Packetiser};
 use crate::protocol::rtsp::wire::{self, Item};
 use crate::protocol::sdp;
 
@@ -240,4 +242,83 @@ fn a_stray_source_is_not_heard_and_a_lasting_one_is() {
         feed.rtp(0, &foreign(&packet.1), at(now, 3));
     }
     assert_eq!(feed.counters().next().expect("video").packets, 5);
+}
+
+/// Beginnings of frames of 176x144: a key frame, and one that follows.
+const VP8: [&[u8]; 2] = [
+    &[0xd0, 0x4a, 0, 0x9d, 1, 0x2a, 176, 0, 144, 0, 0, 7, 8],
+    &[0x31, 0x13, 0, 0x0d, 0x11, 0, 0, 0x1e, 0xa7, 0x77, 0xba],
+];
+const VP9: [&[u8]; 2] =
+    [&[0x82, 0x49, 0x83, 0x42, 0, 0x0a, 0xf0, 8, 0xf6, 6, 0x38, 0x24], &[0x86, 0, 0x40, 0x92, 0xf1, 0x21, 0x40, 0]];
+const AV1: [&[u8]; 2] = [
+    &[0x0a, 11, 0, 0, 0, 3, 0xbd, 0x7c, 0x79, 0xb5, 0xf2, 0, 0x80, 0x32, 6, 0x10, 0, 0x84, 0, 2, 8],
+    &[0x32, 8, 0x30, 3, 0x80, 0x80, 0xfd, 0xf8, 0x3a, 0x40],
+];
+
+/// Orders of these units of a format, 40 ms apart, packetised as `track`.
+fn run_units(format: &str, track: &Track, units: &[Vec<u8>]) -> Vec<Order> {
+    let sdp = format!(
+        "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 {format}/90000\r\n"
+    );
+    let mut packetiser = Packetiser::new(track, 0, 96, MAX_PAYLOAD).expect("a codec that we know");
+    let mut packets = Vec::new();
+    for (unit, at) in units.iter().zip(0..) {
+        let header = send::header(true, 96, at, u32::from(at) * 3_600, 7);
+        let put = |payload: send::Payload<'_>| packets.push((0, [&header[..], payload.head, payload.body].concat()));
+        packetiser.cut(unit, false, put).expect("whole");
+    }
+    assert_eq!(packets.len(), units.len(), "each fits a packet");
+    run(&sdp, false, &packets)
+}
+
+/// Sizes of the track sets, with how many units came before each.
+fn sizes(orders: &[Order]) -> Vec<(usize, u32, u32)> {
+    let tracks = orders.iter().enumerate().filter_map(|(at, order)| match order {
+        Order::Tracks(tracks) => Some((at, tracks.lead().width, tracks.lead().height)),
+        _ => None,
+    });
+    tracks.enumerate().map(|(before, (at, width, height))| (at - before, width, height)).collect()
+}
+
+#[test]
+fn a_key_frame_describes_the_track_and_another_size_describes_it_anew() {
+    let changed = |unit: &[u8], changes: &[(usize, u8)]| {
+        let mut unit = unit.to_vec();
+        changes.iter().for_each(|(at, value)| unit[*at] = *value);
+        unit
+    };
+    let check = |format: &str,
+                 track: Result<Track, CodecError>,
+                 units: [&[u8]; 2],
+                 other: Vec<u8>,
+                 size: (u32, u32)| {
+        let [key, next] = units.map(<[u8]>::to_vec);
+        let all = [&next, &key, &next, &key, &next, &other, &next, &key].map(Clone::clone);
+        let orders = run_units(format, &track.expect("a key frame"), &all);
+        assert_eq!(sizes(&orders), [(0, 176, 144), (5, size.0, size.1), (7, 176, 144)], "{format}");
+        let given = units_of(&orders);
+        assert_eq!(given.iter().map(|(data, _)| data.to_vec()).collect::<Vec<_>>(), all, "{format}: nothing is lost");
+        let keys: Vec<usize> = (0..8).filter(|at| given[*at].1 == RandomAccess::Closed).collect();
+        assert_eq!(keys, [1, 3, 5, 7], "{format}");
+    };
+    let id = TrackId(1);
+    check("VP8", vp8::track(id, VP8[0]), VP8, changed(VP8[0], &[(6, 96)]), (96, 144));
+    check("VP9", vp9::track(id, VP9[0]), VP9, changed(VP9[0], &[(5, 0x09)]), (160, 144));
+    check("AV1", av1::track(id, &AV1[0][2..13]), AV1, changed(AV1[0], &[(6, 0xbc), (7, 0xfc)]), (160, 144));
+}
+
+fn units_of(orders: &[Order]) -> Vec<(bytes::Bytes, RandomAccess)> {
+    units(orders, 1).into_iter().map(|unit| (unit.data, unit.random_access)).collect()
+}
+
+#[test]
+fn pictures_without_a_key_frame_are_told_by_name() {
+    let now = Instant::now();
+    let sdp = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\n";
+    let mut feed = feed(sdp, false, now);
+    let header = send::header(true, 96, 1, 1, 7);
+    feed.rtp(0, &[&header[..], &[0x10], VP8[1]].concat(), at(now, 10));
+    feed.tick(at(now, 6_000));
+    assert_eq!(feed.undescribed(), [Undescribed { track: 0, why: "no key frame came".into() }]);
 }
