@@ -25,7 +25,8 @@ pub(crate) const HEADER: usize = 12;
 pub(crate) struct Packetiser {
     codec: Codec,
     nal_length_size: usize,
-    /// Parameter sets, sent before each random access point that does not bring its own.
+    /// Parameter sets (of AV1 the payload of the sequence header), sent before each random access point that does not bring
+    /// its own.
     sets: Vec<Vec<u8>>,
     payload_type: u8,
     /// Most bytes of a payload.
@@ -68,7 +69,8 @@ impl Packetiser {
             }
             Codec::Pcmu => number = 0,
             Codec::Pcma => number = 8,
-            Codec::Aac | Codec::Opus | Codec::Vp8 | Codec::Vp9 | Codec::Av1 => {}
+            Codec::Av1 => sets.push(codec::av1::sequence_of_entry(&track.sample_entry)?.to_vec()),
+            Codec::Aac | Codec::Opus | Codec::Vp8 | Codec::Vp9 => {}
             Codec::Opaque => return Err(CodecError::Unsupported("no RTP payload format for this codec")),
         }
         Ok(Packetiser { codec: track.codec, nal_length_size, sets, payload_type: number, max, picture_id: 0 })
@@ -111,7 +113,10 @@ impl Packetiser {
                 }
             }
             Codec::Vp8 | Codec::Vp9 => self.cut_frame(unit, sync, &mut put),
-            Codec::Av1 => av1::cut(unit, self.max, &mut put)?,
+            Codec::Av1 => {
+                let header = self.sets.first().filter(|_| sync).map(Vec::as_slice);
+                av1::cut(unit, header, self.max, &mut put)?;
+            }
             Codec::Aac => {
                 // RFC 3640 section 3.3.6: one header of 13 bits of size and 3 of index; fragments repeat it.
                 if unit.len() >= 1 << 13 {

@@ -1,5 +1,7 @@
 //! AV1 in RTP (AOM "RTP Payload Format For AV1", version 1.0): OBU elements into packets, up to three in each.
 
+use std::collections::VecDeque;
+
 use media::codec::CodecError;
 use media::codec::av1::{self, Obu};
 
@@ -26,16 +28,26 @@ impl Element<'_> {
     }
 }
 
-/// Gives the payloads of a temporal unit to `put`, each of at most `max` bytes.
+/// Gives the payloads of a temporal unit to `put`, each of at most `max` bytes. Where decoding can start at it, `header` is the
+/// payload of the sequence header that goes in front if it brings none: files may have it in their sample entry alone.
 ///
 /// # Errors
 /// When an OBU is cut.
-pub(super) fn cut(unit: &[u8], max: usize, put: &mut impl FnMut(Payload<'_>)) -> Result<(), CodecError> {
+pub(super) fn cut(
+    unit: &[u8],
+    header: Option<&[u8]>,
+    max: usize,
+    put: &mut impl FnMut(Payload<'_>),
+) -> Result<(), CodecError> {
     let obus = av1::obus(unit).collect::<Result<Vec<_>, _>>()?;
     let sent = || obus.iter().filter(|obu| !av1::is_left_out(obu.kind));
-    let mut elements: std::collections::VecDeque<Element<'_>> = sent().map(Element::of).collect();
+    let mut elements: VecDeque<Element<'_>> = sent().map(Element::of).collect();
+    let brings_header = sent().any(|obu| obu.kind == av1::SEQUENCE_HEADER);
+    if let Some(payload) = header.filter(|_| !brings_header) {
+        elements.push_front(Element::of(&Obu { kind: av1::SEQUENCE_HEADER, extension: None, payload }));
+    }
     // A new coded video sequence begins with its header.
-    let mut flags = u8::from(sent().any(|obu| obu.kind == av1::SEQUENCE_HEADER)) << 3;
+    let mut flags = u8::from(brings_header || header.is_some()) << 3;
     while !elements.is_empty() {
         // The aggregation header, then whole elements with their lengths, then the last without.
         let mut head = vec![flags];

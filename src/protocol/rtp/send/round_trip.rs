@@ -84,6 +84,28 @@ fn temporal_delimiters_stay_behind() {
     assert_eq!(out[0].data, [&rest[..], &[av1::FRAME << 3 | 2, 2, 1, 2]].concat());
 }
 
+#[test]
+fn sequence_header_goes_before_a_key_frame_that_has_none() {
+    let unit = temporal_unit(&[20]);
+    let mut packetiser = Packetiser {
+        codec: Codec::Av1,
+        nal_length_size: 0,
+        sets: vec![vec![7; 9]],
+        payload_type: 96,
+        max: MIN_PAYLOAD,
+        picture_id: 0,
+    };
+    let mut heads = |unit: &[u8], sync| {
+        let mut heads = Vec::new();
+        packetiser.cut(unit, sync, |payload| heads.push(payload.head.to_vec())).expect("whole");
+        heads
+    };
+    let header = [&[0x28, 10, av1::SEQUENCE_HEADER << 3][..], &[7; 9], &[av1::FRAME << 3]].concat();
+    assert_eq!(heads(&unit, true), [header]);
+    assert_eq!(heads(&unit, false), [[0x10, av1::FRAME << 3]]);
+    assert_eq!(heads(&temporal_unit(&[4, 20]), true)[0][..3], [0x28, 5, av1::SEQUENCE_HEADER << 3], "it has its own");
+}
+
 proptest! {
     #[test]
     fn a_lost_packet_costs_its_unit_and_is_told(
