@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::frames::{ALL, Part, by_ffmpeg, digest, frames, parts};
 use crate::media_files::{decoded_frames, pictures};
 use crate::push::{Client, run_to_end};
-use crate::server::Server;
+use crate::server::{Server, later};
 
 /// Pictures of each clip, 25 a second.
 const PICTURES: usize = 75;
@@ -162,6 +162,86 @@ fn check_playlist(server: &Server, stream: &str) {
     assert!(answer.status == 200 && answer.text().contains(codec), "{stream}: {}", answer.text());
     let url = format!("{}/hls/{stream}/index.m3u8?from=0&to=4102444800000&token={token}", server.http);
     assert_eq!(decoded_frames(&url), PICTURES as u64, "{stream}");
+}
+
+/// Encodes two sizes and puts their frames into one file, as an encoder that is told another size sends them: an IVF file is a head
+/// of 32 bytes, and a size of 4 bytes and a time of 8 before each frame.
+fn two_sizes(folder: &Path, name: &str, arguments: &[&str]) -> (PathBuf, [PathBuf; 2]) {
+    let parts = ["320x180", "176x144"].map(|size| {
+        let path = folder.join(format!("{name}-{size}.ivf"));
+        let mut command = Command::new("ffmpeg");
+        let source = format!("testsrc2=s={size}:r=25");
+        command.args(["-nostdin", "-v", "error", "-f", "lavfi", "-i", &source, "-frames:v", "50"]);
+        command.args(["-pix_fmt", "yuv420p"]).args(REAL_TIME).args(arguments).arg(&path);
+        assert!(command.stdin(Stdio::null()).status().expect("run ffmpeg").success(), "{name}");
+        path
+    });
+    let mut joined = std::fs::read(&parts[0]).expect("a file")[..32].to_vec();
+    let mut count = 0u64;
+    for part in &parts {
+        let bytes = std::fs::read(part).expect("a file");
+        let mut rest = &bytes[32..];
+        while let Some((head, after)) = rest.split_first_chunk::<12>() {
+            let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+            joined.extend([&head[..4], &count.to_le_bytes(), &after[..length]].concat());
+            rest = &after[length..];
+            count += 1;
+        }
+    }
+    assert_eq!(count, 100, "{name}");
+    let path = folder.join(format!("{name}-sizes.ivf"));
+    std::fs::write(&path, joined).expect("written");
+    (path, parts)
+}
+
+#[test]
+fn another_size_in_band_is_a_new_track_set_and_loses_no_picture() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = server.publish_secret();
+    let encoders: [(&str, &[&str]); 3] = [
+        ("vp8", &["-c:v", "libvpx"]),
+        ("vp9", &["-c:v", "libvpx-vp9"]),
+        ("av1", &["-c:v", "libaom-av1", "-usage", "realtime", "-lag-in-frames", "0"]),
+    ];
+    let files = encoders.map(|(name, arguments)| two_sizes(folder.path(), name, arguments));
+    std::thread::scope(|scope| {
+        for ((name, _), (file, _)) in encoders.iter().zip(&files) {
+            let (url, secret, file) = (server.push_url(&secret, name), &secret, file.clone());
+            scope.spawn(move || match *name {
+                // FFmpeg 5.1 has no RTP for AV1.
+                "av1" => {
+                    let boxed = file.with_extension("mp4");
+                    let copy = ["-nostdin", "-v", "error", "-i", file.to_str().expect("a path"), "-c", "copy"];
+                    let status = Command::new("ffmpeg").args(copy).arg(&boxed).stdin(Stdio::null()).status();
+                    assert!(status.expect("run ffmpeg").success());
+                    push(Client::Kinora, &boxed, &url, secret);
+                }
+                _ => push(Client::FFmpeg, &file, &url, secret),
+            });
+        }
+    });
+    for ((name, _), (_, parts_of)) in encoders.iter().zip(&files) {
+        server.wait_idle(name);
+        assert_eq!(server.blocks_of(name).len(), 2, "{name}: a new size seals the block");
+        let expected: Vec<String> = parts_of.iter().flat_map(|part| sent(part)).collect();
+        assert_eq!(by_ffmpeg(&server, name), expected, "{name}: FFmpeg plays the blocks");
+        check_frames(&server, name, &expected);
+        let all = parts(&frames(&server, name, &format!("{ALL}&width=16")));
+        let range = format!("from={}&to={}", all[0].time(), later(all[99].time(), 1));
+        let answer = server.get(&format!("/v1/streams/{name}/clip.mp4?{range}"));
+        assert_eq!(answer.status, 200, "{name}: {}", answer.text());
+        let path = folder.path().join(format!("{name}-clip.mp4"));
+        std::fs::write(&path, &answer.body).expect("written");
+        let sizes = Command::new("ffprobe")
+            .args(["-v", "error", "-select_streams", "v", "-show_entries", "frame=width", "-of", "csv=p=0"])
+            .arg(&path)
+            .output()
+            .expect("run ffprobe");
+        let sizes = String::from_utf8(sizes.stdout).expect("UTF-8");
+        let count = |size: &str| sizes.lines().filter(|line| line.trim_end_matches(',') == size).count();
+        assert_eq!((count("320"), count("176")), (50, 50), "{name}: {sizes}");
+    }
 }
 
 /// A clip of VP8, which FFmpeg 5.1 does not write, is read by `kinora publish`.
