@@ -171,7 +171,15 @@ impl Running {
             None => None,
             Some(socket) => {
                 let settings = webrtc_settings(&config);
-                let door = Webrtc::open(socket, publishing.clone(), settings, &tasks, &cameras, stop.clone());
+                let door = Webrtc::open(
+                    socket,
+                    publishing.clone(),
+                    transcodes(&config),
+                    settings,
+                    &tasks,
+                    &cameras,
+                    stop.clone(),
+                );
                 Some(door.map_err(|source| ServeError::System { what: "open the WebRTC door", source })?)
             }
         };
@@ -447,6 +455,7 @@ fn webrtc_settings(config: &Config) -> webrtc::Settings {
         max_sessions: webrtc.max_sessions as usize,
         max_pending: webrtc.max_pending as usize,
         streams_max: limits.streams as usize,
+        transcode: webrtc.transcode,
     }
 }
 
@@ -641,7 +650,6 @@ const TRANSCODES_EACH_CORE: usize = 32;
 const TRANSCODE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What makes live tracks into other codecs. Its processes are started when somebody views such a track.
-#[expect(dead_code, reason = "the WebRTC door views by it, and is not built yet")]
 fn transcodes(config: &Config) -> Arc<SharedTranscodes> {
     Arc::new(SharedTranscodes::new(Transcodes::new(transcode_settings(config)), LINGER))
 }

@@ -1,11 +1,6 @@
 //! A timeline that moves. A cursor holds nobody back: it reads the past from the store at its own pace
 //! and the newest from the tail, and what is gone by the time it comes is skipped and said.
 
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the ways out that follow a stream fragment by fragment read by it; HLS lists instead")
-)]
-
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -23,6 +18,10 @@ const BATCH: usize = 64;
 
 /// Where a cursor starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "WebRTC starts at a producer time; what else follows a stream starts elsewhere")
+)]
 pub(crate) enum Start {
     /// The oldest fragment.
     Earliest,
@@ -74,10 +73,11 @@ pub(crate) enum Step {
     /// Fragments between were dropped because this reader was too slow, or were deleted.
     Skipped {
         /// The fragment that comes next.
+        #[cfg_attr(not(test), expect(dead_code, reason = "WebRTC goes on from wherever that is"))]
         to: Position,
     },
     /// The publisher left; more may come.
-    Idle(GapReason),
+    Idle(#[cfg_attr(not(test), expect(dead_code, reason = "a viewer of WebRTC cannot be told why"))] GapReason),
     /// The stream was deleted.
     Deleted,
 }

@@ -32,6 +32,7 @@ mod tests;
 mod timeline;
 mod units;
 
+pub(crate) use cursor::{Cursor, Start, Step};
 pub(crate) use hub::Hub;
 pub(crate) use meters::describe as describe_metrics;
 pub(crate) use publisher::{Ended, PublishError, Publisher, PublisherInfo};
@@ -40,4 +41,4 @@ pub(crate) use state::Edge;
 pub(crate) use status::Status;
 pub(crate) use sweeper::{Sweeper, SweeperSettings};
 pub(crate) use timeline::{Descriptor, Handle, Source, Timeline};
-pub(crate) use units::{Next, Told, UnitReader};
+pub(crate) use units::{LiveUnit, Next, Told, UnitReader};

@@ -18,7 +18,6 @@ mod pool;
 mod process;
 mod program;
 mod shared;
-#[cfg_attr(not(test), expect(dead_code, reason = "the WebRTC door views by it, and is not built yet"))]
 mod shared_transcodes;
 mod transcode;
 
@@ -30,8 +29,8 @@ use media::{Position, StreamId};
 
 pub(crate) use meters::describe as describe_metrics;
 pub(crate) use pool::{Pictures, Pool, PoolSettings};
-pub(crate) use shared_transcodes::{LINGER, SharedTranscodes};
-pub(crate) use transcode::{TranscodeSettings, Transcodes};
+pub(crate) use shared_transcodes::{LINGER, SharedTranscodes, Shown, Viewer as TranscodeViewer};
+pub(crate) use transcode::{Sink as TranscodeSink, Source as TranscodeSource, Target, TranscodeSettings, Transcodes};
 
 /// Names a run of coded pictures. Runs with the same name begin with the same units: one may have more of them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -23,7 +23,7 @@ use media::{AccessUnit, RandomAccess, StreamId, Track, TrackId};
 use tokio::sync::watch;
 
 use super::shared::{Reader, Seen, Shares};
-use super::transcode::{Keys, Sink, Target, TranscodeError, Transcodes};
+use super::transcode::{Keys, Sink, Source, Target, TranscodeError, Transcodes};
 
 /// How long a transcode goes on after its last viewer left.
 pub(crate) const LINGER: Duration = Duration::from_secs(5);
@@ -72,6 +72,14 @@ pub(crate) struct Viewer {
 impl SharedTranscodes {
     pub(crate) fn new(transcodes: Transcodes, linger: Duration) -> SharedTranscodes {
         SharedTranscodes { transcodes, shares: Shares::new(linger) }
+    }
+
+    /// A transcode for one viewer alone, who feeds it.
+    ///
+    /// # Errors
+    /// As [`Transcodes::start`].
+    pub(crate) fn alone(&self, source: &Track, target: Target) -> Result<(Sink, Source), TranscodeError> {
+        self.transcodes.start(source, target)
     }
 
     /// One more viewer of `source` as `target`. `feed` is used when nobody has started it: see the head of this file.

@@ -34,7 +34,7 @@ export async function watch([address, token]) {
   window.viewer = peer;
   if (!answer.ok) return { status: answer.status, ...JSON.parse(text).error };
   await peer.setRemoteDescription({ type: "answer", sdp: text });
-  await video.play().catch(() => undefined);
+  void video.play().catch(() => undefined);
   return { status: answer.status, location: answer.headers.get("location"), etag: answer.headers.get("etag"), sdp: text };
 }
 

@@ -9,36 +9,37 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use media::ProducerTime;
+use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::App;
 use super::error::{ApiError, Code};
+use super::extract::Query;
 use super::request::Connection;
 use super::route::{Caller, Needs, On, Route};
+use super::time::parse_micros;
 use crate::auth::Action;
 use crate::doors::publishing;
 use crate::doors::webrtc::{Answered, Asker, Error, Way, Webrtc};
 use crate::protocol::webrtc::OfferError;
 
+const OFFER: &str = "application/sdp";
 /// Longest offer: a browser's has 10 kB.
 const MAX_OFFER: usize = 64 << 10;
 /// Longest part of an offer, of a PATCH.
 const MAX_FRAGMENT: usize = 16 << 10;
 
 pub(super) fn routes() -> Vec<Route> {
-    let route = |method, path, needs, doc, way| match way {
-        Way::In => Route::new(method, path, needs, doc, move |a, b, c, d| offer(way, a, b, c, d)),
-        Way::Out => Route::new(method, path, needs, doc, move |a, b, c, d| offer(way, a, b, c, d)).with_query_token(),
-    };
     let publish = Needs::Action(Action::Publish, On::PathStream);
     let play = Needs::Action(Action::Play, On::PathStream);
     vec![
-        route(
+        Route::new(
             Method::POST,
             "/whip/{stream}",
             publish,
             "Publishes over WebRTC (WHIP, RFC 9725): takes an SDP offer, answers with ours; the session's URL is in Location.",
-            Way::In,
+            whip,
         )
         .gives_other(StatusCode::CREATED, "application/sdp"),
         Route::new(
@@ -49,13 +50,15 @@ pub(super) fn routes() -> Vec<Route> {
             |a, b, c, d| change(Way::In, a, b, c, d),
         ),
         Route::new(Method::DELETE, "/whip/{stream}/{session}", publish, "Ends a session.", |a, b, c| end(Way::In, a, b, c)),
-        route(
+        Route::new(
             Method::POST,
             "/whep/{stream}",
             play,
-            "Watches over WebRTC (WHEP), live: takes an SDP offer, answers with ours; the session's URL is in Location.",
-            Way::Out,
+            "Watches over WebRTC (WHEP): takes an SDP offer, answers with ours; the session's URL is in Location.",
+            whep,
         )
+        .with_query_token()
+        .with_query(&[("from", "shows the past from there on, at its own pace: RFC 3339 or epoch milliseconds; default: live")])
         .gives_other(StatusCode::CREATED, "application/sdp"),
         Route::new(
             Method::PATCH,
@@ -70,35 +73,75 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-async fn offer(
-    way: Way,
+async fn whip(
     State(app): State<Arc<App>>,
     caller: Caller,
     Extension(connection): Extension<Connection>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let door = door(&app)?;
-    let body = read(&app, request, "application/sdp", MAX_OFFER).await?;
-    let name = caller.stream()?.clone();
-    let asker = Asker {
-        principal: caller.principal.clone(),
-        stream: name.clone(),
-        peer: connection.peer,
-        reached: connection.local.ip(),
-    };
-    let hls = format!("{}/hls/{name}/index.m3u8", caller.base_url());
-    let answered = match way {
-        Way::In => door.publish(asker, &body).await,
-        Way::Out => {
-            let stream = app.stream(&name)?;
-            door.view(asker, stream.id, &body).await
-        }
-    };
-    let answered = answered.map_err(|error| refuse(error, &hls))?;
-    Ok(created(&app, way, &caller, name.as_str(), answered))
+    let body = read(&app, request, OFFER, MAX_OFFER).await?;
+    let asker = asker(&caller, &connection)?;
+    let hls = hls(&caller)?;
+    let answered = Box::pin(door.publish(asker, &body)).await.map_err(|error| refuse(error, &hls))?;
+    created(&app, Way::In, &caller, answered)
 }
 
-fn created(app: &App, way: Way, caller: &Caller, name: &str, answered: Answered) -> Response {
+#[derive(Deserialize)]
+struct Watch {
+    from: Option<String>,
+}
+
+async fn whep(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Extension(connection): Extension<Connection>,
+    Query(query): Query<Watch>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let door = door(&app)?;
+    let body = read(&app, request, OFFER, MAX_OFFER).await?;
+    let stream = app.stream(caller.stream()?)?;
+    let from = query.from.as_deref().map(|text| parse_micros("from", text)).transpose()?;
+    let from = within(&app, &caller, from.map(ProducerTime::from_micros))?;
+    let asker = asker(&caller, &connection)?;
+    let hls = hls(&caller)?;
+    let answered = Box::pin(door.view(asker, stream.id, from, &body)).await.map_err(|error| refuse(error, &hls))?;
+    created(&app, Way::Out, &caller, answered)
+}
+
+/// What of the stream is shown, within the times that the credential may see.
+fn within(app: &App, caller: &Caller, from: Option<ProducerTime>) -> Result<Option<ProducerTime>, ApiError> {
+    let Some((first, end)) = app.access.media_range(&caller.principal) else { return Ok(from) };
+    let start = from.map_or(app.clock.now().micros(), ProducerTime::micros);
+    if start >= end.micros() {
+        return Err(ApiError::new(Code::Forbidden, "the credential may not see what the stream shows then"));
+    }
+    match from {
+        None if start < first.micros() => {
+            Err(ApiError::new(Code::Forbidden, "the credential may not see what the stream shows now"))
+        }
+        None => Ok(None),
+        Some(from) => Ok(Some(from.max(first))),
+    }
+}
+
+fn asker(caller: &Caller, connection: &Connection) -> Result<Asker, ApiError> {
+    Ok(Asker {
+        principal: caller.principal.clone(),
+        stream: caller.stream()?.clone(),
+        peer: connection.peer,
+        reached: connection.local.ip(),
+    })
+}
+
+/// Where the stream can be watched when this does not work.
+fn hls(caller: &Caller) -> Result<String, ApiError> {
+    Ok(format!("{}/hls/{}/index.m3u8", caller.base_url(), caller.stream()?))
+}
+
+fn created(app: &App, way: Way, caller: &Caller, answered: Answered) -> Result<Response, ApiError> {
+    let name = caller.stream()?;
     let path = match way {
         Way::In => "whip",
         Way::Out => "whep",
@@ -124,7 +167,7 @@ fn created(app: &App, way: Way, caller: &Caller, name: &str, answered: Answered)
             headers.append(header::LINK, link);
         }
     }
-    response
+    Ok(response)
 }
 
 type Named = Result<Path<(String, String)>, PathRejection>;
@@ -218,6 +261,8 @@ fn refuse(error: Error, hls: &str) -> ApiError {
         Error::Refused(_) => ApiError::new(Code::TooManyRequests, text),
         Error::Publishing(refused) => refused.into(),
         Error::Unplayable(_) => ApiError::new(Code::NotPlayable, format!("{text}; it can be watched at {hls}")),
+        Error::NoMedia(_) => ApiError::new(Code::NoMedia, text),
+        Error::Store(error) => error.into(),
         Error::NotLive(_) => ApiError::new(Code::NoMedia, format!("{text}; what was recorded is at {hls}")),
         Error::Peer(_) => ApiError::new(Code::NotAcceptable, text),
         Error::Stopping => ApiError::new(Code::Stopping, text),

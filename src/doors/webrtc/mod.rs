@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
-use media::{StreamId, StreamName, TrackId};
+use media::{ProducerTime, StreamId, StreamName, TrackId, TrackSet};
+use store::{Select, StoreError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,10 +34,11 @@ use crate::ingest::whip::{self, Over, Whip};
 use crate::live::PublisherInfo;
 use crate::playback::whep::{self, Unplayable, Viewer};
 use crate::protocol::webrtc::{Credentials, Identity, Kind, Offer, OfferError, Peer, PeerError, stun};
+use crate::workers::SharedTranscodes;
 use addresses::Addresses;
 use directory::{Directory, Entry, Key};
 use run::{Command, Loop};
-use session::{Publishing, Role, Session, Watching};
+use session::{Channel, Publishing, Role, Session, Watching};
 
 pub(crate) use directory::{Refused, Way};
 pub(crate) use socket::bind;
@@ -55,6 +57,8 @@ pub(crate) struct Settings {
     pub max_pending: usize,
     /// Most streams: publishing creates none beyond.
     pub streams_max: usize,
+    /// Pictures that cannot be sent as they are are made into H.264.
+    pub transcode: bool,
 }
 
 /// Who offers.
@@ -90,6 +94,10 @@ pub(crate) enum Error {
     Unplayable(#[from] Unplayable),
     #[error("nobody publishes stream {0} now")]
     NotLive(StreamName),
+    #[error("stream {0} has nothing at that time or later")]
+    NoMedia(StreamName),
+    #[error("the store cannot be read: {0}")]
+    Store(#[from] StoreError),
     #[error("the offer cannot be answered: {0}")]
     Peer(#[from] PeerError),
     #[error("the server is stopping")]
@@ -119,6 +127,7 @@ impl Webrtc {
     pub(crate) fn open(
         socket: std::net::UdpSocket,
         rooms: Rooms,
+        transcodes: Arc<SharedTranscodes>,
         settings: Settings,
         tasks: &TaskTracker,
         cameras: &TaskTracker,
@@ -129,8 +138,8 @@ impl Webrtc {
         let (commands, inbox) = mpsc::channel(MAX_COMMANDS);
         let directory = Directory::default();
         let socket = socket::Socket::new(socket)?;
-        let running =
-            Loop::new(socket, directory.clone(), rooms.hub.clone(), rooms.access.clone(), rooms.clock.clone(), inbox);
+        let (hub, access, clock) = (rooms.hub.clone(), rooms.access.clone(), rooms.clock.clone());
+        let running = Loop::new(socket, directory.clone(), hub, access, transcodes, clock, inbox);
         tasks.spawn(running.run(stop));
         let mut public = settings.public_addresses.clone();
         for address in public.iter_mut().filter(|address| address.port() == 0) {
@@ -229,43 +238,59 @@ impl Webrtc {
         })
     }
 
-    /// Answers a viewer's offer (WHEP): it is shown `stream` live.
+    /// Answers a viewer's offer (WHEP): it is shown `stream` live, or `from` an instant of its past on.
     ///
     /// # Errors
-    /// When the offer and what the stream is do not meet, or nobody publishes it.
+    /// When the offer and what the stream is do not meet, or there is nothing to show.
     pub(crate) async fn view(
         self: &Arc<Self>,
         asker: Asker,
         stream: StreamId,
+        from: Option<ProducerTime>,
         offer: &[u8],
     ) -> Result<Answered, Error> {
         let now = Instant::now();
         self.admit(&asker, now)?;
         let offer = Offer::read(offer)?;
-        let tracks = self.rooms.hub.live_tracks(stream).ok_or_else(|| Error::NotLive(asker.stream.clone()))?;
-        let chosen = whep::choose(&tracks, &offer)?;
+        let tracks = match from {
+            None => self.rooms.hub.live_tracks(stream).ok_or_else(|| Error::NotLive(asker.stream.clone()))?,
+            Some(from) => self.tracks_at(stream, from).await?.ok_or_else(|| Error::NoMedia(asker.stream.clone()))?,
+        };
+        let (plan, chosen) = whep::choose(&tracks, &offer, self.settings.transcode)?;
         let (credentials, id) = (new_credentials()?, new_id()?);
-        let sent: Vec<_> = chosen.iter().map(|one| (one.kind, one.codec.clone())).collect();
+        let sent: Vec<_> = chosen.iter().map(|one| (one.kind, one.offered.clone())).collect();
         let mut peer = Peer::viewer(&offer, &sent, &self.identity, &credentials, now)?;
         let sdp = peer.answer(&self.addresses.candidates(asker.reached), now)?;
         let first = |kind| -> Result<Option<u32>, Error> {
             let has = chosen.iter().any(|one| one.kind == kind);
             has.then(|| Ok(u32::from_be_bytes(random().map_err(|_| Error::Random)?) >> 1)).transpose()
         };
-        let codecs = chosen.iter().filter_map(|one| Some(tracks.track(one.track)?.codec)).collect();
+        let key = self.keys.fetch_add(1, Ordering::Relaxed);
+        let until = self.rooms.access.media_range(&asker.principal).map(|(_, to)| to);
         let role = Role::Viewer(Watching {
-            stream,
+            channel: match from {
+                None => Channel::Live { stream, plan },
+                Some(from) => Channel::Past { stream, plan, from, to: until, viewer: key },
+            },
             viewer: Viewer::new(first(Kind::Video)?, first(Kind::Audio)?),
             kinds: chosen.iter().map(|one| one.kind).collect(),
-            codecs,
+            codecs: chosen.iter().map(|one| one.codec).collect(),
             asked: None,
             caught_up: None,
             report_at: now,
             reports: 0,
             congested: 0,
         });
-        let key = self.keys.fetch_add(1, Ordering::Relaxed);
         self.enter(key, id, peer, credentials, role, (Way::Out, stream), asker, now, sdp).await
+    }
+
+    /// The tracks of the first fragment that ends after `from`.
+    async fn tracks_at(&self, stream: StreamId, from: ProducerTime) -> Result<Option<Arc<TrackSet>>, Error> {
+        let select = Select::Producer(from, ProducerTime::from_micros(i64::MAX));
+        let hub = &self.rooms.hub;
+        let timeline = hub.timeline(stream, select, 1).await?;
+        let Some(first) = timeline.fragments.first() else { return Ok(None) };
+        Ok(hub.track_set(stream, first.info.track_set).await?)
     }
 
     fn admit(&self, asker: &Asker, now: Instant) -> Result<(), Error> {
@@ -286,9 +311,12 @@ impl Webrtc {
         now: Instant,
         sdp: String,
     ) -> Result<Answered, Error> {
-        let until = match way {
-            Way::In => None,
-            Way::Out => self.rooms.access.media_range(&asker.principal).map(|(_, to)| to),
+        // What is live is seen as long as now is within what the credential may see; the past ends by itself.
+        let until = match &role {
+            Role::Viewer(Watching { channel: Channel::Live { .. }, .. }) => {
+                self.rooms.access.media_range(&asker.principal).map(|(_, to)| to)
+            }
+            _ => None,
         };
         let session = Session {
             key,

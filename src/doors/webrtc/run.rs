@@ -4,25 +4,24 @@
 //! peer: what a viewer has no room for is left out, what a publisher's recorder has no room for is dropped and counted.
 
 use std::collections::HashMap;
-use std::collections::hash_map;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use media::StreamId;
 use store::Clock;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::directory::{Directory, Key};
-use super::session::{Role, Session, Wish};
+use super::session::{Channel, Role, Session, Wish};
 use super::socket::{Came, Socket};
 use crate::auth::Access;
 use crate::live::Hub;
-use crate::playback::whep::{Catchup, Fed, Packed, Sending, relay};
+use crate::playback::whep::{Catchup, Fed, Packed, Past, Relay, Sending, Units};
 use crate::protocol::webrtc::{State, stun};
+use crate::workers::SharedTranscodes;
 
 /// Media that waits for the loop; relays wait beyond that.
 const MAX_FED: usize = 1_024;
@@ -44,12 +43,14 @@ pub(super) enum Command {
     AskForKeyPicture(Key),
 }
 
-/// The streams that are watched.
-struct Relay {
+/// What is watched, and by whom.
+struct Watched {
     viewers: Vec<Key>,
     catchup: Catchup,
-    /// Its publisher makes key pictures when asked.
+    /// Key pictures are made when they are asked for.
     asks: bool,
+    /// Asks for one.
+    wanted: Arc<Notify>,
     task: AbortHandle,
 }
 
@@ -59,14 +60,15 @@ pub(super) struct Loop {
     pub directory: Directory,
     pub hub: Arc<Hub>,
     pub access: Arc<Access>,
+    pub transcodes: Arc<SharedTranscodes>,
     pub clock: Arc<dyn Clock>,
     pub commands: mpsc::Receiver<Command>,
-    pub fed: mpsc::Receiver<(StreamId, Fed)>,
-    pub feeder: mpsc::Sender<(StreamId, Fed)>,
+    pub fed: mpsc::Receiver<(Channel, Fed)>,
+    pub feeder: mpsc::Sender<(Channel, Fed)>,
     sessions: HashMap<Key, Session>,
     by_ufrag: HashMap<String, Key>,
     by_address: HashMap<SocketAddr, Key>,
-    relays: HashMap<StreamId, Relay>,
+    watched: HashMap<Channel, Watched>,
     look_at: Instant,
     looked: Instant,
     checked: Instant,
@@ -78,7 +80,7 @@ pub(super) struct Loop {
 enum Wake {
     Readable,
     Command(Command),
-    Fed(StreamId, Fed),
+    Fed(Channel, Fed),
     Look,
     Stop,
 }
@@ -89,6 +91,7 @@ impl Loop {
         directory: Directory,
         hub: Arc<Hub>,
         access: Arc<Access>,
+        transcodes: Arc<SharedTranscodes>,
         clock: Arc<dyn Clock>,
         commands: mpsc::Receiver<Command>,
     ) -> Loop {
@@ -99,6 +102,7 @@ impl Loop {
             directory,
             hub,
             access,
+            transcodes,
             clock,
             commands,
             fed,
@@ -106,7 +110,7 @@ impl Loop {
             sessions: HashMap::new(),
             by_ufrag: HashMap::new(),
             by_address: HashMap::new(),
-            relays: HashMap::new(),
+            watched: HashMap::new(),
             look_at: now,
             looked: now,
             checked: now,
@@ -140,7 +144,7 @@ impl Loop {
         tokio::select! {
             () = stop.cancelled() => Wake::Stop,
             Some(command) = self.commands.recv() => Wake::Command(command),
-            Some((stream, fed)) = self.fed.recv() => Wake::Fed(stream, fed),
+            Some((channel, fed)) = self.fed.recv() => Wake::Fed(channel, fed),
             () = self.socket.readable() => Wake::Readable,
             () = look => Wake::Look,
         }
@@ -150,7 +154,7 @@ impl Loop {
         let now = Instant::now();
         match wake {
             Wake::Readable => self.receive(now),
-            Wake::Fed(stream, fed) => self.feed(stream, fed, now),
+            Wake::Fed(channel, fed) => self.feed(channel, fed, now),
             Wake::Command(command) => self.command(command, now),
             Wake::Look | Wake::Stop => {}
         }
@@ -166,8 +170,8 @@ impl Loop {
                 self.by_ufrag.insert(session.ufrag.clone(), session.key);
                 self.look_at = now;
                 if let Role::Viewer(watching) = &session.role {
-                    let (stream, key) = (watching.stream, session.key);
-                    self.watch(stream, key);
+                    let (channel, key) = (watching.channel, session.key);
+                    self.watch(channel, key);
                 }
                 self.sessions.insert(session.key, *session);
             }
@@ -185,26 +189,33 @@ impl Loop {
         }
     }
 
-    /// Adds a viewer to the stream's relay, and starts that for the first.
-    fn watch(&mut self, stream: StreamId, key: Key) {
-        let relay = match self.relays.entry(stream) {
-            hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            hash_map::Entry::Vacant(entry) => {
-                let (hub, feeder) = (self.hub.clone(), self.feeder.clone());
-                let task = tokio::spawn(async move {
-                    match hub.units(stream).await {
-                        Ok(reader) => relay(stream, reader, feeder).await,
-                        Err(error) => {
-                            tracing::warn!(%stream, %error, "viewers cannot be shown a stream");
-                            let _ = feeder.send((stream, Fed::Deleted)).await;
-                        }
-                    }
-                });
-                let task = task.abort_handle();
-                entry.insert(Relay { viewers: Vec::new(), catchup: Catchup::default(), asks: false, task })
+    /// Adds a viewer to what it watches, and starts that for the first.
+    fn watch(&mut self, channel: Channel, key: Key) {
+        if let Some(watched) = self.watched.get_mut(&channel) {
+            watched.viewers.push(key);
+            return;
+        }
+        let (stream, plan) = (channel.stream(), channel.plan());
+        let (wanted, transcodes) = (Arc::new(Notify::new()), self.transcodes.clone());
+        let (hub, out) = (self.hub.clone(), self.feeder.clone());
+        let relay = Relay { key: channel, hub, stream, plan, transcodes, wanted: wanted.clone(), out };
+        let task = tokio::spawn(async move {
+            let units = match channel {
+                Channel::Live { .. } => relay.hub.units(stream).await.map(Units::Live),
+                Channel::Past { from, to, .. } => {
+                    Past::open(relay.hub.clone(), stream, from, to).await.map(Units::Past)
+                }
+            };
+            match units {
+                Ok(units) => relay.run(units).await,
+                Err(error) => {
+                    tracing::warn!(%stream, %error, "viewers cannot be shown a stream");
+                    let _ = relay.out.send((channel, Fed::Over)).await;
+                }
             }
-        };
-        relay.viewers.push(key);
+        });
+        let (viewers, catchup, task) = (vec![key], Catchup::default(), task.abort_handle());
+        self.watched.insert(channel, Watched { viewers, catchup, asks: false, wanted, task });
     }
 
     fn receive(&mut self, now: Instant) {
@@ -293,8 +304,8 @@ impl Loop {
             }
             Role::Viewer(watching) => {
                 let nothing = (Catchup::default(), false);
-                let relay = self.relays.get(&watching.stream);
-                let (catchup, asks) = relay.map_or((&nothing.0, false), |relay| (&relay.catchup, relay.asks));
+                let watched = self.watched.get(&watching.channel);
+                let (catchup, asks) = watched.map_or((&nothing.0, false), |watched| (&watched.catchup, watched.asks));
                 session.start(catchup, asks, now)
             }
         };
@@ -307,34 +318,34 @@ impl Loop {
     fn grant(&mut self, key: Key, wish: Wish, now: Instant) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let Role::Viewer(watching) = &mut session.role else { return };
-        let Some(relay) = self.relays.get(&watching.stream) else { return };
-        if relay.asks {
-            self.hub.ask_for_key_picture(watching.stream);
-        } else if wish == Wish::CatchUp && watching.viewer.catch_up(&relay.catchup, now) {
+        let Some(watched) = self.watched.get(&watching.channel) else { return };
+        if watched.asks {
+            watched.wanted.notify_one();
+        } else if wish == Wish::CatchUp && watching.viewer.catch_up(&watched.catchup, now) {
             watching.caught_up = Some(now);
             self.look_at = now;
         }
     }
 
-    fn feed(&mut self, stream: StreamId, fed: Fed, now: Instant) {
-        let Some(relay) = self.relays.get_mut(&stream) else { return };
+    fn feed(&mut self, channel: Channel, fed: Fed, now: Instant) {
+        let Some(watched) = self.watched.get_mut(&channel) else { return };
         match fed {
             Fed::Unit(unit) => {
                 if unit.kind == crate::protocol::webrtc::Kind::Video {
-                    relay.catchup.take(&unit);
+                    watched.catchup.take(&unit);
                 }
-                let viewers = std::mem::take(&mut relay.viewers);
+                let viewers = std::mem::take(&mut watched.viewers);
                 for key in &viewers {
                     self.show(*key, &unit, now);
                 }
                 // Nobody comes or goes meanwhile.
-                if let Some(relay) = self.relays.get_mut(&stream) {
-                    relay.viewers = viewers;
+                if let Some(watched) = self.watched.get_mut(&channel) {
+                    watched.viewers = viewers;
                 }
             }
             Fed::Skipped | Fed::Idle => {
-                relay.catchup.clear();
-                for key in relay.viewers.clone() {
+                watched.catchup.clear();
+                for key in watched.viewers.clone() {
                     if let Some(Session { role: Role::Viewer(watching), .. }) = self.sessions.get_mut(&key) {
                         watching.viewer.skip();
                     }
@@ -343,28 +354,25 @@ impl Loop {
                     metrics::counter!("kinora_webrtc_skips_total").increment(1);
                 }
             }
-            Fed::Tracks { tracks, sends_on_request } => {
-                relay.asks = sends_on_request;
-                relay.catchup.clear();
-                let viewers = relay.viewers.clone();
+            Fed::Tracks { tracks, makes_key_pictures } => {
+                watched.asks = makes_key_pictures;
+                watched.catchup.clear();
+                let viewers = watched.viewers.clone();
                 for key in viewers {
                     let Some(Session { role: Role::Viewer(watching), .. }) = self.sessions.get_mut(&key) else {
                         continue;
                     };
                     watching.viewer.skip();
-                    let still =
-                        watching.codecs.iter().all(|codec| tracks.tracks().iter().any(|track| track.codec == *codec));
+                    let plan = watching.channel.plan();
+                    let still = watching.codecs.iter().all(|codec| plan.sends(&tracks, *codec));
                     if !still {
                         self.end(key, "the stream's codec changed: it is to be asked for anew");
                     }
                 }
             }
-            Fed::Reordered | Fed::Deleted => {
-                let why = match fed {
-                    Fed::Deleted => "the stream was deleted",
-                    _ => "its pictures cannot be shown over WebRTC: others refer to pictures that are shown later",
-                };
-                for key in relay.viewers.clone() {
+            Fed::Failed(_) | Fed::Over => {
+                let why = if let Fed::Failed(why) = fed { why } else { "there is nothing more to show" };
+                for key in watched.viewers.clone() {
                     self.end(key, why);
                 }
             }
@@ -442,12 +450,12 @@ impl Loop {
         let connected = session.connected.is_some();
         tracing::info!(stream = session.stream_name, way, why, seconds, connected, "WebRTC session ends");
         if let Role::Viewer(watching) = &session.role
-            && let Some(relay) = self.relays.get_mut(&watching.stream)
+            && let Some(watched) = self.watched.get_mut(&watching.channel)
         {
-            relay.viewers.retain(|viewer| *viewer != key);
-            if relay.viewers.is_empty() {
-                relay.task.abort();
-                self.relays.remove(&watching.stream);
+            watched.viewers.retain(|viewer| *viewer != key);
+            if watched.viewers.is_empty() {
+                watched.task.abort();
+                self.watched.remove(&watching.channel);
             }
         }
         if self.sessions.is_empty() {

@@ -13,7 +13,7 @@ use super::directory::Key;
 use super::socket::{Sent, Socket};
 use crate::auth::Principal;
 use crate::ingest::whip::Incoming;
-use crate::playback::whep::{Catchup, Packed, Sending, Viewer};
+use crate::playback::whep::{Catchup, Packed, Plan, Sending, Viewer};
 use crate::protocol::rtp::receive::Moment;
 use crate::protocol::rtp::rtcp::unix_micros_to_ntp;
 use crate::protocol::webrtc::{Kind, Peer, Report, State, stun};
@@ -46,9 +46,40 @@ pub(super) struct Publishing {
     pub start: Option<Box<dyn FnOnce(mpsc::Receiver<Incoming>) + Send>>,
 }
 
+/// What is watched: by all who take the stream that way, or by one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Channel {
+    Live {
+        stream: StreamId,
+        plan: Plan,
+    },
+    /// The past, from an instant on and before another if there is one.
+    Past {
+        stream: StreamId,
+        plan: Plan,
+        from: ProducerTime,
+        to: Option<ProducerTime>,
+        viewer: Key,
+    },
+}
+
+impl Channel {
+    pub(super) fn stream(self) -> StreamId {
+        match self {
+            Channel::Live { stream, .. } | Channel::Past { stream, .. } => stream,
+        }
+    }
+
+    pub(super) fn plan(self) -> Plan {
+        match self {
+            Channel::Live { plan, .. } | Channel::Past { plan, .. } => plan,
+        }
+    }
+}
+
 /// What a viewer is sent.
 pub(super) struct Watching {
-    pub stream: StreamId,
+    pub channel: Channel,
     pub viewer: Viewer,
     /// What its tracks are, in the order of the peer's.
     pub kinds: Vec<Kind>,

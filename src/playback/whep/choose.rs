@@ -1,15 +1,41 @@
 //! Which tracks a viewer gets, as which codecs of its offer.
 
-use media::{Codec, Track, TrackId, TrackSet};
+use media::{Codec, Track, TrackSet};
 
-use crate::protocol::webrtc::{Kind, Offer, Offered};
+use crate::protocol::webrtc::{Kind, Offer, Offered, Section};
+use crate::workers::Target;
 
-/// A track and what it is sent as.
+/// What a stream's media is made into on the way to a viewer; none where it is sent as it came.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) struct Plan {
+    pub pictures: Option<Target>,
+    pub sound: Option<Target>,
+}
+
+impl Plan {
+    /// Whether what is sent of `tracks` has this codec.
+    pub(crate) fn sends(self, tracks: &TrackSet, codec: Codec) -> bool {
+        tracks.tracks().iter().any(|track| match self.of(track.codec) {
+            Some(Target::H264) => codec == Codec::H264,
+            Some(Target::Opus) => codec == Codec::Opus,
+            None => codec == track.codec,
+        })
+    }
+
+    /// What units of a track of this codec are made into.
+    pub(super) fn of(self, codec: Codec) -> Option<Target> {
+        if codec.is_video() { self.pictures } else { self.sound }
+    }
+}
+
+/// A kind of media, and what it is sent as.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Chosen {
-    pub track: TrackId,
     pub kind: Kind,
-    pub codec: Offered,
+    /// As it is sent.
+    pub codec: Codec,
+    /// As the viewer offered it.
+    pub offered: Offered,
 }
 
 /// Why a viewer cannot be shown the stream over WebRTC.
@@ -20,42 +46,66 @@ pub(crate) enum Unplayable {
     #[error("the viewer's offer takes {offered}, and the stream is {wanted}")]
     NotOffered { offered: String, wanted: String },
     #[error(
-        "its pictures are coded in another order than they are shown, and others refer to them (B pictures as references); WebRTC shows pictures as they come"
+        "its pictures are coded in another order than they are shown, and others refer to them (B pictures as references); \
+         WebRTC shows pictures as they come"
     )]
     Reordered,
     #[error("the offer wants to receive neither video nor audio that the stream has")]
     Nothing,
 }
 
-/// The tracks of `tracks` that the offer takes.
+/// How the offer is answered for a stream of `tracks`; pictures are made into H.264 where they must be and `transcode` allows it.
 ///
 /// # Errors
-/// When that is none, or the pictures are wanted and cannot be sent. Sound that cannot be sent is left out.
-pub(crate) fn choose(tracks: &TrackSet, offer: &Offer) -> Result<Vec<Chosen>, Unplayable> {
-    let mut chosen = Vec::new();
+/// When nothing can be sent, or the pictures are wanted and cannot. Sound that cannot be sent is left out.
+pub(crate) fn choose(tracks: &TrackSet, offer: &Offer, transcode: bool) -> Result<(Plan, Vec<Chosen>), Unplayable> {
+    let (mut plan, mut chosen) = (Plan::default(), Vec::new());
     let video = tracks.tracks().iter().find(|track| track.codec.is_video());
     let audio = tracks.tracks().iter().find(|track| !track.codec.is_video());
     if let (Some(track), Some(section)) = (video, offer.receiving(Kind::Video)) {
-        let name = rtp_name(track.codec).ok_or_else(|| Unplayable::Codec(named(track)))?;
-        if track.reorder_depth.is_some_and(|depth| depth > 1) {
-            return Err(Unplayable::Reordered);
-        }
-        let best = section.codecs.iter().filter(|codec| codec.name().eq_ignore_ascii_case(name));
-        let best = best.filter_map(|codec| Some((fitness(track, codec)?, codec))).max_by_key(|(fit, _)| *fit);
-        let (_, codec) =
-            best.ok_or_else(|| Unplayable::NotOffered { offered: section.names(), wanted: named(track) })?;
-        chosen.push(Chosen { track: track.id, kind: Kind::Video, codec: codec.clone() });
+        let (codec, offered) = match (as_it_is(track, section), h264(section).filter(|_| transcode)) {
+            (Ok(offered), _) => (track.codec, offered),
+            (Err(_), Some(offered)) if matches!(track.codec, Codec::H264 | Codec::H265) => {
+                plan.pictures = Some(Target::H264);
+                (Codec::H264, offered)
+            }
+            (Err(unplayable), _) => return Err(unplayable),
+        };
+        chosen.push(Chosen { kind: Kind::Video, codec, offered: offered.clone() });
     }
-    if let (Some(track), Some(section)) = (audio, offer.receiving(Kind::Audio))
-        && let Some(name) = rtp_name(track.codec)
-        && let Some(codec) = section.codecs.iter().find(|codec| codec.name().eq_ignore_ascii_case(name))
-    {
-        chosen.push(Chosen { track: track.id, kind: Kind::Audio, codec: codec.clone() });
+    if let (Some(track), Some(section)) = (audio, offer.receiving(Kind::Audio)) {
+        let codec = if track.codec == Codec::Aac { Codec::Opus } else { track.codec };
+        let named = |name| section.codecs.iter().find(|offered| offered.name().eq_ignore_ascii_case(name));
+        if let Some(offered) = rtp_name(codec).and_then(named) {
+            plan.sound = (codec != track.codec).then_some(Target::Opus);
+            chosen.push(Chosen { kind: Kind::Audio, codec, offered: offered.clone() });
+        }
     }
     if chosen.is_empty() {
         return Err(Unplayable::Nothing);
     }
-    Ok(chosen)
+    Ok((plan, chosen))
+}
+
+/// The best of the section's codecs for pictures that are sent as they came.
+fn as_it_is<'a>(track: &Track, section: &'a Section) -> Result<&'a Offered, Unplayable> {
+    let name = rtp_name(track.codec).ok_or_else(|| Unplayable::Codec(named(track)))?;
+    if track.reorder_depth.is_some_and(|depth| depth > 1) {
+        return Err(Unplayable::Reordered);
+    }
+    let of_name = section.codecs.iter().filter(|codec| codec.name().eq_ignore_ascii_case(name));
+    let best = of_name.filter_map(|codec| Some((fitness(track, codec)?, codec))).max_by_key(|(fit, _)| *fit);
+    let missing = || Unplayable::NotOffered { offered: section.names(), wanted: named(track) };
+    best.map(|(_, codec)| codec).ok_or_else(missing)
+}
+
+/// H.264 in packets that fit the path.
+fn h264(section: &Section) -> Option<&Offered> {
+    let of_name = section.codecs.iter().filter(|codec| codec.name().eq_ignore_ascii_case("H264"));
+    // What is made is constrained baseline, which every decoder of H.264 takes.
+    of_name
+        .filter(|codec| codec.parameter("packetization-mode") == Some("1"))
+        .min_by_key(|codec| codec.parameter("profile-level-id").and_then(|id| id.get(..2)) != Some("42"))
 }
 
 /// The codec's name in SDP; none when WebRTC does not carry it.

@@ -1,8 +1,8 @@
 //! WHEP: what a viewer over WebRTC is sent, and when.
 //!
 //! ```text
-//! live::UnitReader -> Packer -> Packed, once per stream --+--> Viewer -> payloads with this viewer's timestamps
-//! live::Cursor -----> Packer -> Packed, for one viewer ---+
+//! live::UnitReader -> Relay (Packer; workers, where another codec is needed) -> Packed, once per stream --+
+//! live::Cursor -> Past, at the pace of then -> the same, for one viewer ----------------------------------+--> Viewer
 //! ```
 //!
 //! 1. A viewer starts with a picture: the pictures since the last key picture go out at once, paced, with timestamps that
@@ -17,10 +17,12 @@
 
 mod choose;
 mod pack;
+mod past;
 mod relay;
 mod viewer;
 
-pub(crate) use choose::{Unplayable, choose};
+pub(crate) use choose::{Plan, Unplayable, choose};
 pub(crate) use pack::Packed;
-pub(crate) use relay::{Fed, relay};
+pub(crate) use past::Past;
+pub(crate) use relay::{Fed, Relay, Units};
 pub(crate) use viewer::{Catchup, Sending, Viewer};

@@ -1,9 +1,7 @@
 //! Access units to RTP payloads, once for all viewers of a stream.
 
-use std::sync::Arc;
-
 use bytes::{Bytes, BytesMut};
-use media::{AccessUnit, Codec, TrackId, TrackSet};
+use media::{AccessUnit, Codec, RandomAccess, Timescale, Track};
 
 use crate::protocol::rtp::send::{Packetiser, Payload};
 use crate::protocol::webrtc::Kind;
@@ -37,101 +35,88 @@ pub(crate) struct Packed {
     pub bytes: usize,
 }
 
-/// How a track is packed.
+/// Packs the units of one track.
 #[derive(Debug)]
-struct Line {
-    track: TrackId,
+pub(crate) struct Packer {
     kind: Kind,
     codec: Codec,
     clock_rate: u32,
-    timescale: media::Timescale,
+    timescale: Timescale,
     packetiser: Packetiser,
     /// Pictures are not shown in the order in which they are decoded.
     reorders: bool,
     newest: Option<i64>,
 }
 
-/// Packs the units of one track set.
+/// What became of a unit.
 #[derive(Debug)]
-pub(crate) struct Packer {
-    tracks: Arc<TrackSet>,
-    lines: Vec<Line>,
-    /// Pictures that others refer to come in another order than they are shown.
-    pub(crate) is_reordered: bool,
+pub(crate) enum Made {
+    Packed(Packed),
+    /// It is not sent: shown before a picture that was sent, and no other refers to it; or it is none.
+    LeftOut,
+    /// It is shown before a picture that was sent, and others refer to it: there is no way to show them all.
+    Reordered,
 }
 
 impl Packer {
-    /// For the units of `tracks`; those of tracks that WebRTC does not carry are left out.
-    pub(crate) fn new(tracks: Arc<TrackSet>) -> Packer {
-        let lines = tracks.tracks().iter().filter_map(|track| {
-            let (kind, clock_rate) = match track.codec {
-                Codec::Opus => (Kind::Audio, 48_000),
-                Codec::Pcmu | Codec::Pcma => (Kind::Audio, 8_000),
-                Codec::Aac | Codec::Opaque => return None,
-                _ => (Kind::Video, 90_000),
-            };
-            Some(Line {
-                track: track.id,
-                kind,
-                codec: track.codec,
-                clock_rate,
-                timescale: track.timescale,
-                packetiser: Packetiser::new(track, 4, 0, PAYLOAD).ok()?,
-                reorders: track.reorder_depth != Some(0),
-                newest: None,
-            })
-        });
-        let lines = lines.collect();
-        Packer { tracks, lines, is_reordered: false }
+    /// For `track`; none when WebRTC does not carry its codec.
+    pub(crate) fn new(track: &Track) -> Option<Packer> {
+        let (kind, clock_rate) = match track.codec {
+            Codec::Opus => (Kind::Audio, 48_000),
+            Codec::Pcmu | Codec::Pcma => (Kind::Audio, 8_000),
+            Codec::Aac | Codec::Opaque => return None,
+            Codec::H264 | Codec::H265 | Codec::Vp8 | Codec::Vp9 | Codec::Av1 => (Kind::Video, 90_000),
+        };
+        Some(Packer {
+            kind,
+            codec: track.codec,
+            clock_rate,
+            timescale: track.timescale,
+            packetiser: Packetiser::new(track, 4, 0, PAYLOAD).ok()?,
+            reorders: matches!(track.codec, Codec::H264 | Codec::H265) && track.reorder_depth != Some(0),
+            newest: None,
+        })
     }
 
-    /// Whether it is for these tracks.
-    pub(crate) fn is_for(&self, tracks: &Arc<TrackSet>) -> bool {
-        Arc::ptr_eq(&self.tracks, tracks) || self.tracks == *tracks
-    }
-
-    /// The unit as payloads; none when it is not sent.
-    pub(crate) fn pack(&mut self, session: u64, shown_us: i64, starts: bool, unit: &AccessUnit) -> Option<Packed> {
-        let line = self.lines.iter_mut().find(|line| line.track == unit.track)?;
-        let rtp = media::Timescale::new(line.clock_rate).expect("none of them is zero");
-        let ticks = media::time::rescale(unit.pts, line.timescale, rtp);
-        if line.kind == Kind::Video && line.reorders {
+    /// The unit, which is shown at `shown_us` of the clock that the session's tracks share, as payloads.
+    pub(crate) fn pack(&mut self, session: u64, shown_us: i64, starts: bool, unit: &AccessUnit) -> Made {
+        let rtp = Timescale::new(self.clock_rate).expect("none of them is zero");
+        let ticks = media::time::rescale(unit.pts, self.timescale, rtp);
+        if self.reorders {
             if starts {
-                line.newest = None;
+                self.newest = None;
             }
-            if line.newest.is_some_and(|newest| ticks < newest) {
-                // Shown before a picture that was sent already: the decoder of a viewer would show it too late.
-                self.is_reordered |= !unit.disposable;
-                return None;
+            if self.newest.is_some_and(|newest| ticks < newest) {
+                return if unit.disposable { Made::LeftOut } else { Made::Reordered };
             }
             if !unit.disposable {
-                line.newest = Some(ticks);
+                self.newest = Some(ticks);
             }
         }
-        let sync = unit.random_access != media::RandomAccess::No && line.kind == Kind::Video;
-        let mut buffer = BytesMut::with_capacity(unit.data.len() + (unit.data.len() / PAYLOAD + 4) * HEAD);
-        let (mut payloads, mut bytes) = (Vec::with_capacity(unit.data.len() / PAYLOAD + 4), 0);
-        let cut = line.packetiser.cut(&unit.data, sync, |Payload { head, body }| {
+        let sync = unit.random_access != RandomAccess::No && self.kind == Kind::Video;
+        let most = unit.data.len() / PAYLOAD + 4;
+        let (mut buffer, mut payloads) =
+            (BytesMut::with_capacity(unit.data.len() + most * HEAD), Vec::with_capacity(most));
+        let cut = self.packetiser.cut(&unit.data, sync, |Payload { head, body }| {
             buffer.extend_from_slice(head);
             buffer.extend_from_slice(body);
-            bytes += head.len() + body.len();
             payloads.push(buffer.split().freeze());
         });
         if cut.is_err() || payloads.is_empty() {
-            return None;
+            return Made::LeftOut;
         }
-        Some(Packed {
+        Made::Packed(Packed {
             session,
-            kind: line.kind,
-            codec: line.codec,
+            kind: self.kind,
+            codec: self.codec,
             ticks,
-            clock_rate: line.clock_rate,
+            clock_rate: self.clock_rate,
             shown_us,
             arrival_us: unit.arrival.micros(),
             starts,
-            marks_end: line.packetiser.marks_ends(),
+            marks_end: self.packetiser.marks_ends(),
+            bytes: payloads.iter().map(Bytes::len).sum(),
             payloads,
-            bytes,
         })
     }
 }

@@ -14,6 +14,7 @@ const PICTURES_MAX: usize = 90;
 const BYTES_MAX: usize = 16 << 20;
 
 /// Who can wait puts in no more than this.
+#[cfg(test)]
 const ROOM: usize = 8;
 
 /// What is given to the process next.
@@ -115,6 +116,7 @@ impl Inlet {
     }
 
     /// Whether one more unit costs none that waits.
+    #[cfg(test)]
     pub fn has_room(&self) -> bool {
         self.queue.len() < ROOM && self.bytes < BYTES_MAX / 2
     }

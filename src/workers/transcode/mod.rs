@@ -228,7 +228,6 @@ pub(crate) struct Sink {
     meters: Arc<TranscodeMeters>,
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the WebRTC door views by it, and is not built yet"))]
 impl Sink {
     /// Gives the next unit, in decode order. Never waits: when too many wait, the oldest are left out.
     pub(crate) fn push(&self, unit: Arc<AccessUnit>) {
@@ -237,7 +236,8 @@ impl Sink {
         self.shared.wake.notify_one();
     }
 
-    /// Gives the next unit when the process has come that far: for a source that can wait, such as the past.
+    /// Gives the next unit when the process has come that far: for tests, which give all that there is at once.
+    #[cfg(test)]
     pub(crate) async fn push_when_there_is_room(&self, unit: Arc<AccessUnit>) {
         loop {
             let changed = self.shared.room.notified();
