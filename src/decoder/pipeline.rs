@@ -240,6 +240,11 @@ fn sink_pad(out: Arc<Mutex<Out>>) -> gst::Pad {
                 allocation.add_allocation_meta::<gst_video::VideoMeta>(None);
                 true
             }
+            // Without a word of ours only the first picture's size would be taken. AV1 and VP9 change it between any two.
+            gst::QueryViewMut::AcceptCaps(caps) => {
+                caps.set_result(true);
+                true
+            }
             _ => gst::Pad::query_default(pad, parent, query),
         })
         .build()

@@ -62,9 +62,11 @@ fn decode(codec: PictureCodec, units: &[Vec<u8>]) -> Vec<u8> {
     pictures.extend(pipeline.drain().expect("drained"));
     let times: Vec<Option<u64>> = pictures.iter().map(Decoded::shown_ns).collect();
     assert_eq!(times, (0..units.len() as u64).map(|at| Some(at * 40_000_000)).collect::<Vec<_>>());
-    let placement = Output::default().place(WIDTH, HEIGHT).expect("as it is");
     let mut scaler = Scaler::default();
-    let planes = |picture: &Decoded| scaler.planes(picture, placement).expect("planes").data;
+    let planes = |picture: &Decoded| {
+        let placement = Output::default().place(picture.width(), picture.height()).expect("as it is");
+        scaler.planes(picture, placement).expect("planes").data
+    };
     pictures.iter().flat_map(planes).collect()
 }
 
@@ -98,6 +100,22 @@ fn codecs_decode_to_what_ffmpeg_decodes() {
     check(PictureCodec::Av1, &["-c:v", "libaom-av1", "-cpu-used", "8", "-usage", "realtime", "-lag-in-frames", "0"], 0);
     // Standards allow inverse transforms of JPEG to differ by a little.
     check(PictureCodec::Mjpeg, &["-c:v", "mjpeg", "-q:v", "3", "-pix_fmt", "yuvj420p"], 4);
+}
+
+#[test]
+fn pictures_of_av1_change_their_size_between_key_frames() {
+    let camera =
+        format!("videotestsrc num-buffers=25 ! video/x-raw,format=I420,width={WIDTH},height={HEIGHT},framerate=25/1");
+    let encoder = "av1enc resize-mode=random cpu-used=8 usage-profile=realtime lag-in-frames=0 ! av1parse";
+    let line = format!("-q {camera} ! {encoder} ! matroskamux ! fdsink fd=1");
+    let output = Command::new("gst-launch-1.0").args(line.split(' ')).stdin(Stdio::null()).output();
+    let file = output.expect("run gst-launch-1.0").stdout;
+    let file = ffmpeg(&["-f", "matroska", "-i", "-", "-c", "copy", "-f", "ivf", "-"], &file);
+    let raw = ["-f", "ivf", "-i", "-", "-autoscale", "0", "-f", "rawvideo", "-pix_fmt", "yuv420p", "-"];
+    let expected = ffmpeg(&raw, &file);
+    let whole = 25 * (WIDTH * HEIGHT + 2 * WIDTH.div_ceil(2) * HEIGHT.div_ceil(2)) as usize;
+    assert!(!expected.is_empty() && expected.len() < whole, "some are smaller");
+    assert!(decode(PictureCodec::Av1, &of_ivf(&file)) == expected);
 }
 
 #[test]
