@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use media::StartKind;
-use media::decoding::Setup;
+use media::codec::vp9;
+use media::decoding::{PictureCodec, Setup};
 
 use super::FramesError;
 use super::find::Finder;
@@ -66,6 +67,8 @@ pub(super) async fn build(
     let chain = before.iter().rev().chain(std::iter::once(reel));
     let mut pictures: Vec<CodedPicture> = Vec::new();
     let (mut bytes, mut offset, mut left_out) = (0, 0, 0);
+    let mut sizes =
+        Sizes { references: vp9::References::default(), width: reel.setup.width, height: reel.setup.height };
     for (at, one) in chain.enumerate() {
         let is_last = at == before.len();
         let end = if is_last { (last + 1 + AFTER).min(one.shots.len()) } else { one.shots.len() };
@@ -83,15 +86,37 @@ pub(super) async fn build(
             }
             // Units of the stream's timeline are never negative, but the open fragment's are only guessed.
             let shown_ns = u64::try_from(i128::from(shot.pts) * 1_000_000_000 / i128::from(one.timescale.hz()));
+            if one.setup.codec == PictureCodec::Vp9 {
+                sizes.take(&data);
+            }
             let disposable = is_disposable(&one.setup, &data);
             pictures.push(CodedPicture { shown_ns: shown_ns.unwrap_or(0), disposable, data });
         }
     }
     let has_holes = first.start != StartKind::Closed || before.iter().any(|one| one.is_damaged) || reel.is_damaged;
-    let setup = match has_holes {
-        true => Arc::new(Setup { has_holes, ..Setup::clone(&reel.setup) }),
+    let Sizes { width, height, .. } = sizes;
+    let is_larger = (width, height) != (reel.setup.width, reel.setup.height);
+    let setup = match has_holes || is_larger {
+        true => Arc::new(Setup { has_holes, width, height, ..Setup::clone(&reel.setup) }),
         false => reel.setup.clone(),
     };
     let run = Arc::new(Run { id, setup, pictures });
     Ok(Built { run, offset, left_out })
+}
+
+/// The largest sides of a run's pictures. Senders of VP9 with spatial layers start with the lowest, and add others without a key
+/// frame when the way is wide enough: a track is described by the first, and room must be made for the others.
+struct Sizes {
+    references: vp9::References,
+    width: u32,
+    height: u32,
+}
+
+impl Sizes {
+    fn take(&mut self, data: &[u8]) {
+        let unit = vp9::Unit::read_after(data, &mut self.references).ok();
+        if let Some((width, height)) = unit.and_then(|unit| unit.size) {
+            (self.width, self.height) = (self.width.max(width), self.height.max(height));
+        }
+    }
 }

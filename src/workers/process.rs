@@ -26,6 +26,8 @@ const PICTURES_HELD: u64 = 17;
 const SHARED_KEPT: u64 = 64 << 20;
 /// Most bytes of coded pictures in a task.
 pub(super) const INPUT_MAX: u64 = 256 << 20;
+/// Most bytes of finished pictures in a task: far above what is asked for, unless pictures are larger than their track says.
+const ROOM_MAX: u64 = 512 << 20;
 /// How often a running task is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 /// Processor time that a task may take whatever it is, and that each picture of two megapixels may take.
@@ -181,6 +183,10 @@ impl Process {
         wanted.sort_unstable();
         let pixels = output_pixels(task);
         let each = task.output.format.bytes_max(pixels, 1);
+        let room = each.saturating_mul(task.wanted.len() as u64);
+        if room > ROOM_MAX {
+            return Ok(None);
+        }
         let pictures_at = at.next_multiple_of(4096);
         Ok(Some(Job {
             context,
@@ -190,7 +196,7 @@ impl Process {
             wanted,
             output: task.output,
             pictures_at,
-            pictures_end: pictures_at + each.saturating_mul(task.wanted.len() as u64),
+            pictures_end: pictures_at + room,
         }))
     }
 

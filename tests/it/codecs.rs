@@ -244,6 +244,27 @@ fn another_size_in_band_is_a_new_track_set_and_loses_no_picture() {
     }
 }
 
+/// Chromium starts with the lowest layer and adds the next when the way is wide enough, without a key frame.
+#[test]
+fn layers_of_vp9_make_pictures_larger_than_their_track() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = server.publish_secret();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/codecs/chromium-vp9-l3t3.ivf");
+    let boxed = folder.path().join("layers.mp4");
+    let copy = ["-nostdin", "-v", "error", "-i", file.to_str().expect("a path"), "-c", "copy"];
+    let status = Command::new("ffmpeg").args(copy).arg(&boxed).stdin(Stdio::null()).status();
+    assert!(status.expect("run ffmpeg").success());
+    push(Client::Kinora, &boxed, &server.push_url(&secret, "layers"), &secret);
+    server.wait_idle("layers");
+    let given = parts(&frames(&server, "layers", &format!("{ALL}&format=i420")));
+    let widths: Vec<&str> = given.iter().map(|part| part.headers["kinora-width"].as_str()).collect();
+    assert_eq!(widths, [&["320"; 8][..], &["640"; 12]].concat(), "one picture a unit, of its highest layer");
+    assert_eq!(given[19].body.len(), 640 * 360 * 3 / 2);
+    let one = frames(&server, "layers", &format!("format=i420&at={}", given[12].time()));
+    assert_eq!(digest(&one.body), given[12].digest());
+}
+
 /// A clip of VP8, which FFmpeg 5.1 does not write, is read by `kinora publish`.
 fn republish(server: &Server, folder: &Path, secret: &str) {
     let answer = server.get(&format!("/v1/streams/vp8-ffmpeg/clip.mp4?{ALL}"));

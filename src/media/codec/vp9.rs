@@ -85,18 +85,27 @@ pub fn superframe_index(sizes: &[usize]) -> Option<Vec<u8>> {
     Some(index)
 }
 
+/// Sizes of the eight reference frames, as far as the frames before say them.
+pub type References = [Option<(u32, u32)>; 8];
+
 impl Unit {
-    /// Reads the headers of a sample's frames.
+    /// Reads the headers of a sample's frames, by itself.
     ///
     /// # Errors
     /// When one is cut, breaks the specification, or has a size beyond the limits.
     pub fn read(sample: &[u8]) -> Result<Unit, CodecError> {
+        Unit::read_after(sample, &mut References::default())
+    }
+
+    /// Reads the headers of the sample that follows those which left `references`.
+    ///
+    /// # Errors
+    /// As [`Unit::read`].
+    pub fn read_after(sample: &[u8], references: &mut References) -> Result<Unit, CodecError> {
         let mut unit = Unit { key: None, size: None, disposable: true };
-        // What the frames before say of the sizes of the eight reference frames.
-        let mut references = [None; 8];
         let mut count = 0;
         for frame in frames(sample).filter(|frame| !frame.is_empty()) {
-            let header = Header::read(frame, &references)?;
+            let header = Header::read(frame, references)?;
             if count == 0 {
                 unit.key = header.key;
             }
@@ -130,7 +139,7 @@ struct Header {
 }
 
 impl Header {
-    fn read(frame: &[u8], references: &[Option<(u32, u32)>; 8]) -> Result<Header, CodecError> {
+    fn read(frame: &[u8], references: &References) -> Result<Header, CodecError> {
         let mut bits = BitReader::plain(frame);
         if bits.bits(2)? != 2 {
             return Err(CodecError::Malformed("VP9 frame marker"));
