@@ -15,7 +15,7 @@ use crate::{FragmentNumber, StreamName, Timescale, Track, TrackId, TrackSet};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target by name: its inputs are in `tests/fuzz/corpus/<name>`.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("media_parameter_sets", parameter_sets),
     ("media_audio_config", audio_config),
     ("media_sample_entry", sample_entry),

@@ -73,6 +73,23 @@ impl Track {
             && self.timescale == other.timescale
             && crate::codec::equal_but_pps(self.codec, &self.sample_entry, &other.sample_entry)
     }
+
+    /// Whether pictures of `other` look like ours: of the same size, profile and order. Where each random access point
+    /// brings its parameter sets, such pictures can follow ours whatever else the sets say: encoders number them anew, and
+    /// change their level, as they go.
+    pub fn resembles(&self, other: &Track) -> bool {
+        // `avc1.PPCCLL`: all but the level. Others have it in the middle, and mean more by a change.
+        let profile = |track: &Track| match (track.codec, &track.codec_string) {
+            (Codec::H264, Some(name)) => name.get(..name.len().saturating_sub(2)).map(str::to_owned),
+            (_, name) => name.clone(),
+        };
+        self.id == other.id
+            && self.codec == other.codec
+            && self.timescale == other.timescale
+            && (self.width, self.height) == (other.width, other.height)
+            && self.reorder_depth == other.reorder_depth
+            && profile(self) == profile(other)
+    }
 }
 
 /// All tracks of a stream for a time: at most one of video, in track id order.

@@ -56,7 +56,7 @@ pub(crate) fn receivers(chosen: &[(Kind, Offered)], now: Instant) -> Feed {
             control: None,
         };
         // Formats that are not ours were not chosen.
-        Some(Receiver::new(TrackId(id), &media, true, 1)?.repaired())
+        Some(Receiver::new(TrackId(id), &media, true, 1)?.of_webrtc())
     });
     Feed::new(receivers.collect(), now)
 }

@@ -37,6 +37,8 @@ pub(super) struct Describe {
     /// What frames of AV1 are to be read with.
     sequence: Option<av1::Sequence>,
     track: Option<Track>,
+    /// Every random access point brings its parameter sets.
+    in_band: bool,
     error: Option<CodecError>,
 }
 
@@ -64,6 +66,7 @@ impl Describe {
             top_temporal_id: 0,
             sequence: None,
             track: None,
+            in_band: false,
             error: None,
         };
         let track = match format {
@@ -99,6 +102,12 @@ impl Describe {
     fn rebuilt(mut self) -> Describe {
         self.rebuild();
         self
+    }
+
+    /// Of a source whose random access points all bring their parameter sets, as those of WebRTC do (RFC 7742 section 6.2): the
+    /// track is another one only when its pictures look different.
+    pub(super) fn in_band(self) -> Describe {
+        Describe { in_band: true, ..self }
     }
 
     /// The track, once described.
@@ -227,7 +236,8 @@ impl Describe {
             }
         };
         self.error = None;
-        if self.track.as_ref().is_some_and(|before| before.continues(&track)) {
+        let goes_on = |before: &Track| before.continues(&track) || self.in_band && before.resembles(&track);
+        if self.track.as_ref().is_some_and(goes_on) {
             return None;
         }
         self.track = Some(track.clone());
@@ -238,4 +248,66 @@ impl Describe {
 /// The id of a picture parameter set behind a NAL header of this many bytes.
 fn pps_id(pps: &[u8], header: usize) -> Option<u32> {
     BitReader::new(pps.get(header..)?).ue().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::sdp;
+
+    /// The set with another `seq_parameter_set_id`, 0 before: OpenH264 counts it up at each key picture
+    /// (INCREASING_ID, which Chromium has used).
+    fn numbered(sps: &[u8], id: u32) -> Vec<u8> {
+        let mut plain: Vec<u8> = Vec::new();
+        for byte in sps {
+            // Without what keeps start codes from appearing (section 7.4.1).
+            if !(*byte == 3 && plain.ends_with(&[0, 0])) {
+                plain.push(*byte);
+            }
+        }
+        let mut bits: Vec<bool> =
+            plain.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1 == 1)).collect();
+        // Exp-Golomb (ITU-T H.264 section 9.1) behind the NAL header, the profile and the level.
+        let zeros = (id + 1).ilog2();
+        let code = (0..=zeros).rev().map(|bit| (id + 1) >> bit & 1 == 1);
+        bits.splice(32..33, std::iter::repeat_n(false, zeros as usize).chain(code));
+        // The set ends with a one (section 7.3.2.11).
+        bits.truncate(bits.iter().rposition(|bit| *bit).map_or(0, |last| last + 1));
+        let mut out = Vec::new();
+        for byte in bits.chunks(8) {
+            let byte = byte.iter().fold(0, |all, bit| all << 1 | u8::from(*bit)) << (8 - byte.len());
+            if out.ends_with(&[0, 0]) && byte < 4 {
+                out.push(3);
+            }
+            out.push(byte);
+        }
+        out
+    }
+
+    fn key_picture(sps: &[u8], pps: &[u8]) -> Bytes {
+        let nals = [sps, pps, &[0x65, 0x88, 0x84]];
+        nals.iter().flat_map(|nal| (nal.len() as u32).to_be_bytes().into_iter().chain(nal.iter().copied())).collect()
+    }
+
+    #[test]
+    fn a_webrtc_track_is_another_one_only_when_its_pictures_look_different() {
+        let media = sdp::parse(sdp::tests::FFMPEG.as_bytes()).expect("an SDP").media;
+        let Format::H264 { sps, pps } = &media[0].format else { panic!("H.264") };
+        let (bare, pps) = (Format::H264 { sps: vec![], pps: vec![] }, &pps[0]);
+        let changes = |mut describe: Describe| {
+            let count = |id| describe.look(&key_picture(&numbered(&sps[0], id), pps)).changed.is_some();
+            (0..4).map(count).collect::<Vec<_>>()
+        };
+        assert_eq!(changes(Describe::new(TrackId(1), &bare).in_band()), [true, false, false, false]);
+        // Elsewhere sets are not repeated at each access point, so that each one counts.
+        assert_eq!(changes(Describe::new(TrackId(1), &bare)), [true; 4]);
+
+        let mut describe = Describe::new(TrackId(1), &bare).in_band();
+        let mut level = sps[0].to_vec();
+        assert!(describe.look(&key_picture(&level, pps)).changed.is_some());
+        level[3] = 40;
+        assert!(describe.look(&key_picture(&level, pps)).changed.is_none(), "another level");
+        level[1] = 110;
+        assert!(describe.look(&key_picture(&level, pps)).changed.is_some(), "another profile");
+    }
 }

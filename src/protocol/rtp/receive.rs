@@ -106,9 +106,10 @@ impl Receiver {
         })
     }
 
-    /// Of a source that sends missing packets again when asked (RFC 4588): they are waited for longer.
-    pub(crate) fn repaired(self) -> Receiver {
-        Receiver { reorder: Reorder::repaired(), ..self }
+    /// Of a peer of WebRTC: missing packets are sent again when asked (RFC 4588) and waited for longer, and random access
+    /// points bring their parameter sets.
+    pub(crate) fn of_webrtc(self) -> Receiver {
+        Receiver { reorder: Reorder::repaired(), describe: self.describe.in_band(), ..self }
     }
 
     /// The track, once described: by the SDP, or by parameter sets or a key frame in band.
