@@ -4,20 +4,19 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use media::decoding::{Format, Output};
+use media::decoding::Output;
 use tokio::sync::mpsc;
 
+use super::batch::{Batch, Batches, PART_BYTES, Part, parts};
 use super::find::Finder;
 use super::picker::{Picked, Picker};
-use super::run::build;
 use super::{Ask, Caption, Frame, FramesError, damaged};
 use crate::live::Hub;
-use crate::workers::{Picture, Pictures, Pool, RunId, Task, WorkError};
+use crate::workers::{Picture, Pictures, Pool, RunId, WorkError};
 
-/// Bytes of finished pictures that one task may make: what is in memory for a client who does not read, a few times.
-const TASK_BYTES: u64 = 48 << 20;
-/// Most pictures of a task, so that others get their turn.
-const TASK_PICTURES: usize = 64;
+/// Bytes of pictures of a request under way, for each decoder and once more: what is in memory for a client who does not
+/// read.
+const AHEAD_BYTES: u64 = 48 << 20;
 /// Larger files are not remembered.
 const REMEMBERED_BYTES_MAX: usize = 1 << 20;
 
@@ -105,10 +104,10 @@ impl Frames {
         let picked = Picker::new(ask).next(finder).await?.ok_or(none)?;
         let key = key(&picked, ask.output);
         let making = async {
-            let batch = vec![picked.clone()];
-            let Work { mut pictures, indices, .. } = self.start(finder, batch, ask.output).await?;
-            let made = wait_for(&mut pictures, &mut HashMap::new(), indices[0]).await?;
-            Ok::<_, FramesError>(made)
+            let mut parts = parts(finder, vec![picked.clone()], ask.output, None).await?;
+            let part = parts.pop_front().ok_or(damaged("a picture was forgotten"))?;
+            let mut pictures = self.pool.submit(part.task(ask.output))?;
+            wait_for(&mut pictures, &mut HashMap::new(), part.indices[0]).await
         };
         let made = self.made.get_or_insert_async(&key, making).await?;
         if made.bytes.len() > REMEMBERED_BYTES_MAX {
@@ -132,120 +131,167 @@ impl Frames {
 
     async fn make_all(&self, ask: &Ask, out: &mpsc::Sender<Result<Frame, FramesError>>) -> Result<(), FramesError> {
         let finder = Finder { hub: &self.hub, stream: ask.stream };
-        let mut batches =
-            Batches { picker: Picker::new(ask), held: None, failed: None, output: ask.output, finished: false };
-        let mut under_way: VecDeque<Step> = VecDeque::new();
-        // One more than there are decoders, so that none waits for us.
-        let most = self.pool.width() + 1;
+        let mut way = Way {
+            batches: Batches::new(Picker::new(ask)),
+            parts: VecDeque::new(),
+            last_run: None,
+            steps: VecDeque::new(),
+        };
         loop {
-            while under_way.len() < most {
-                match batches.next(finder).await {
-                    None => break,
-                    Some(Ok(batch)) => under_way.push_back(self.begin(finder, batch, ask.output).await?),
-                    Some(Err(error)) => under_way.push_back(Step::Missing(error)),
-                }
-            }
-            let Some(step) = under_way.pop_front() else { return Ok(()) };
-            let (batch, mut work, mut known) = match step {
-                Step::Missing(error @ FramesError::NoMedia { .. }) => {
-                    if out.send(Err(error)).await.is_err() {
-                        return Ok(());
-                    }
-                    continue;
-                }
+            self.go_ahead(finder, &mut way, ask.output).await?;
+            let Some(step) = way.steps.pop_front() else { return Ok(()) };
+            let is_there = match step {
+                Step::Missing(error @ FramesError::NoMedia { .. }) => out.send(Err(error)).await.is_ok(),
                 Step::Missing(error) => return Err(error),
-                Step::Under { batch, work, known } => (batch, work, known),
+                Step::Known { batch, known } => hand_out_known(batch, &known, out).await,
+                Step::Under { part, pictures } => self.hand_out(part, pictures, ask.output, out).await?,
             };
-            let mut early = HashMap::new();
-            for (at, picked) in batch.iter().enumerate() {
-                let made = match (known.remove(&picked.shot), &mut work) {
-                    (Some(made), _) => made,
-                    (None, Some(work)) => {
-                        let made = tokio::select! {
-                            made = wait_for(&mut work.pictures, &mut early, work.indices[at]) => made?,
-                            () = out.closed() => return Ok(()),
-                        };
-                        if made.bytes.len() <= REMEMBERED_BYTES_MAX && picked.reel.ordinal.is_some() {
-                            self.made.insert(key(picked, ask.output), made.clone());
-                        }
-                        made
-                    }
-                    (None, None) => return Err(damaged("a picture was forgotten")),
-                };
-                // Several instants may mean the same picture.
-                if batch.get(at + 1).is_some_and(|next| next.shot == picked.shot) {
-                    known.insert(picked.shot, made.clone());
-                }
-                if out.send(Ok(made.with(picked.caption()))).await.is_err() {
-                    return Ok(());
-                }
+            if !is_there {
+                return Ok(());
             }
         }
     }
 
-    /// Puts a batch under way: what is remembered of it is taken, the rest decoded.
-    async fn begin(&self, finder: Finder<'_>, batch: Vec<Picked>, output: Output) -> Result<Step, FramesError> {
-        let remembered = |picked: &Picked| Some((picked.shot, self.made.get(&key(picked, output))?));
-        let known: HashMap<usize, Made> = batch.iter().filter_map(remembered).collect();
-        let all = batch.iter().all(|picked| known.contains_key(&picked.shot));
-        let (work, known) = match all {
-            true => (None, known),
-            // Those in between are decoded anyway.
-            false => (Some(self.start_patiently(finder, batch.clone(), output).await?), HashMap::new()),
-        };
-        Ok(Step::Under { batch, work, known })
+    /// Puts as much of a request under way as keeps all decoders at work, and as its pictures may take memory.
+    async fn go_ahead(&self, finder: Finder<'_>, way: &mut Way, output: Output) -> Result<(), FramesError> {
+        // One more than there are decoders, so that none waits for us.
+        let most = self.pool.width() + 1;
+        let most_bytes = AHEAD_BYTES * most as u64;
+        loop {
+            let bytes: u64 = way.steps.iter().map(|step| step.bytes(output)).sum();
+            if bytes + PART_BYTES > most_bytes && !way.steps.is_empty() {
+                return Ok(());
+            }
+            let runs = way.steps.iter().enumerate().filter(|(at, step)| *at == 0 || !step.follows()).count();
+            if runs >= most && !way.parts.front().is_some_and(|part| part.follows) {
+                return Ok(());
+            }
+            let step = match way.parts.pop_front() {
+                Some(part) => {
+                    let pictures = self.submit_patiently(&part, output).await?;
+                    Step::Under { part, pictures }
+                }
+                None => match way.batches.next(finder).await {
+                    None => return Ok(()),
+                    Some(Err(error)) => Step::Missing(error),
+                    Some(Ok(batch)) => match self.remembered(&batch, output) {
+                        Some(known) => Step::Known { batch, known },
+                        // Where only some are, those in between are decoded anyway.
+                        None => {
+                            way.parts = parts(finder, batch, output, way.last_run).await?;
+                            way.last_run = way.parts.front().map(|part| part.run.id);
+                            continue;
+                        }
+                    },
+                },
+            };
+            way.steps.push_back(step);
+        }
     }
 
-    /// Starts a batch of a request that has begun: its client has waited for its turn, and goes on waiting.
-    async fn start_patiently(
-        &self,
-        finder: Finder<'_>,
-        batch: Vec<Picked>,
-        output: Output,
-    ) -> Result<Work, FramesError> {
+    /// The pictures of a batch that were made before, when all of them are remembered.
+    fn remembered(&self, batch: &Batch, output: Output) -> Option<HashMap<usize, Made>> {
+        let known = |picked: &Picked| Some((picked.shot, self.made.get(&key(picked, output))?));
+        batch.iter().map(known).collect()
+    }
+
+    /// Submits a part of a request that has begun: its client has waited for its turn, and goes on waiting.
+    async fn submit_patiently(&self, part: &Part, output: Output) -> Result<Pictures, FramesError> {
         const PATIENCE: u32 = 100;
         for _ in 0..PATIENCE {
-            match self.start(finder, batch.clone(), output).await {
-                Err(FramesError::Work(WorkError::Busy)) => {
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                }
-                other => return other,
+            match self.pool.submit(part.task(output)) {
+                Err(WorkError::Busy) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+                other => return Ok(other?),
             }
         }
         Err(WorkError::Busy.into())
     }
 
-    async fn start(&self, finder: Finder<'_>, batch: Vec<Picked>, output: Output) -> Result<Work, FramesError> {
-        // The open fragment may have grown while the batch was made: the last one's reel has all of it.
-        let reel = &batch[batch.len() - 1].reel;
-        let shots = || batch.iter().map(|picked| picked.shot);
-        let last = shots().max().unwrap_or(0);
-        let with_leading = shots().any(|shot| reel.shots[shot].is_leading);
-        let built = build(finder, reel, last, with_leading).await?;
-        let indices: Vec<usize> = shots().map(|shot| built.index(reel, shot)).collect();
-        let mut wanted = indices.clone();
-        wanted.sort_unstable();
-        wanted.dedup();
-        let pictures = self.pool.submit(Task { run: built.run, wanted, output })?;
-        Ok(Work { pictures, indices })
+    /// Sends the pictures of a part on as they are made. False when the client is gone.
+    async fn hand_out(
+        &self,
+        part: Part,
+        mut pictures: Pictures,
+        output: Output,
+        out: &mpsc::Sender<Result<Frame, FramesError>>,
+    ) -> Result<bool, FramesError> {
+        let mut early = HashMap::new();
+        let mut last: Option<(usize, Made)> = None;
+        for (picked, index) in part.batch.iter().zip(part.indices) {
+            let made = match last.take().filter(|(before, _)| *before == index) {
+                // Several instants may mean the same picture.
+                Some((_, made)) => made,
+                None => {
+                    let made = tokio::select! {
+                        made = wait_for(&mut pictures, &mut early, index) => made?,
+                        () = out.closed() => return Ok(false),
+                    };
+                    if made.bytes.len() <= REMEMBERED_BYTES_MAX && picked.reel.ordinal.is_some() {
+                        self.made.insert(key(picked, output), made.clone());
+                    }
+                    made
+                }
+            };
+            last = Some((index, made.clone()));
+            if out.send(Ok(made.with(picked.caption()))).await.is_err() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
+}
+
+/// Sends pictures on that were remembered. False when the client is gone.
+async fn hand_out_known(
+    batch: Batch,
+    known: &HashMap<usize, Made>,
+    out: &mpsc::Sender<Result<Frame, FramesError>>,
+) -> bool {
+    for (picked, made) in batch.iter().filter_map(|picked| Some((picked, known.get(&picked.shot)?))) {
+        if out.send(Ok(made.clone().with(picked.caption()))).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+/// Where a request with many pictures stands.
+struct Way {
+    batches: Batches,
+    /// Of the batch at hand, not under way yet.
+    parts: VecDeque<Part>,
+    last_run: Option<RunId>,
+    /// Under way, in time order.
+    steps: VecDeque<Step>,
 }
 
 /// A part of a request under way.
 enum Step {
     /// An instant without a picture, or the end.
     Missing(FramesError),
-    Under {
-        batch: Vec<Picked>,
-        work: Option<Work>,
+    /// Pictures that were made before, by their shots.
+    Known {
+        batch: Batch,
         known: HashMap<usize, Made>,
+    },
+    Under {
+        part: Part,
+        pictures: Pictures,
     },
 }
 
-/// A task, and the picture of the run for each of its batch.
-struct Work {
-    pictures: Pictures,
-    indices: Vec<usize>,
+impl Step {
+    fn follows(&self) -> bool {
+        matches!(self, Step::Under { part, .. } if part.follows)
+    }
+
+    /// Bytes that its pictures may take; those that are remembered are in memory anyway.
+    fn bytes(&self, output: Output) -> u64 {
+        match self {
+            Step::Under { part, .. } => part.bytes(output),
+            Step::Missing(_) | Step::Known { .. } => 0,
+        }
+    }
 }
 
 fn key(picked: &Picked, output: Output) -> Key {
@@ -267,64 +313,5 @@ async fn wait_for(
             Some(Err(error)) => return Err(error.into()),
             None => return Err(damaged("the picture cannot be decoded: it or what it depends on is damaged")),
         };
-    }
-}
-
-/// Shots that are decoded together.
-struct Batches {
-    picker: Picker,
-    /// The first of the next batch.
-    held: Option<Picked>,
-    /// What came instead of it.
-    failed: Option<FramesError>,
-    output: Output,
-    finished: bool,
-}
-
-impl Batches {
-    /// The next batch, or the error of one instant; none after the last.
-    async fn next(&mut self, finder: Finder<'_>) -> Option<Result<Vec<Picked>, FramesError>> {
-        let mut batch: Vec<Picked> = self.held.take().into_iter().collect();
-        if let Some(error) = self.failed.take() {
-            return Some(Err(self.end_with(error)));
-        }
-        while !self.finished {
-            match self.picker.next(finder).await {
-                Ok(Some(picked)) => {
-                    let same = batch.first().is_none_or(|first| first.reel.run_id() == picked.reel.run_id());
-                    if !same || batch.len() >= self.most(&picked) {
-                        self.held = Some(picked);
-                        return Some(Ok(batch));
-                    }
-                    batch.push(picked);
-                }
-                Ok(None) => self.finished = true,
-                Err(error) if batch.is_empty() => return Some(Err(self.end_with(error))),
-                Err(error) => {
-                    self.failed = Some(error);
-                    return Some(Ok(batch));
-                }
-            }
-        }
-        (!batch.is_empty()).then_some(Ok(batch))
-    }
-
-    /// Takes note that nothing follows an error, unless it is of one instant.
-    fn end_with(&mut self, error: FramesError) -> FramesError {
-        self.finished |= !matches!(error, FramesError::NoMedia { asked: Some(_), .. });
-        error
-    }
-
-    /// How many pictures like this one a task may make.
-    fn most(&self, picked: &Picked) -> usize {
-        let setup = &picked.reel.setup;
-        let placed = self.output.place(setup.width, setup.height);
-        let (width, height) = placed.map_or((1, 1), |placed| (placed.width, placed.height));
-        let each = match self.output.format {
-            Format::I420 | Format::Rgb | Format::Npy => self.output.format.bytes_max(width, height),
-            // A byte a pixel is much for a picture that was coded.
-            Format::Jpeg | Format::Png | Format::Webp => u64::from(width) * u64::from(height),
-        };
-        usize::try_from(TASK_BYTES / each.max(1)).unwrap_or(usize::MAX).clamp(1, TASK_PICTURES)
     }
 }

@@ -5,11 +5,13 @@
 //! ```
 //!
 //! A *reel* is a fragment's pictures with their times, closed or still open; a *shot* is one of them. Instants are looked
-//! up in time order, neighbours that are decoded together become one task, and so many tasks are under way as there are
-//! decoders, so that a long request is streamed as it is decoded and waits for its client without holding a decoder.
+//! up in time order, neighbours that are decoded together are read at once and become tasks of a few pictures that one
+//! decoder does one after another, and so many such groups are under way as there are decoders, so that a long request is
+//! streamed as it is decoded and waits for its client without holding a decoder.
 //!
 //! Not here: decoding and making files (`workers`, `decoder`), parameters and headers (`doors::http::v1::frames`).
 
+mod batch;
 mod find;
 mod make;
 mod picker;

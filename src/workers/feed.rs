@@ -85,7 +85,7 @@ mod tests {
     }
 
     fn task(run: &Arc<Run>, wanted: &[usize]) -> Task {
-        Task { run: run.clone(), wanted: wanted.to_vec(), output: Output::default() }
+        Task { run: run.clone(), wanted: wanted.to_vec(), output: Output::default(), follows: false }
     }
 
     const GOP: [(u64, char); 7] = [(0, 'I'), (3, 'P'), (1, 'b'), (2, 'b'), (6, 'P'), (4, 'b'), (5, 'b')];

@@ -67,6 +67,9 @@ pub(crate) struct Task {
     /// Which pictures of the run, ascending.
     pub wanted: Vec<usize>,
     pub output: Output,
+    /// Its pictures come after those of a task that was submitted before it: the decoder that has that one has this one,
+    /// too, and decodes nothing twice.
+    pub follows: bool,
 }
 
 /// A finished picture.

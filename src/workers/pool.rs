@@ -56,6 +56,8 @@ struct Thread {
     /// Waits for a task, and was not given one.
     idle: bool,
     given: Option<Queued>,
+    /// The run of the task that it does.
+    at: Option<RunId>,
     /// The runs that its decoder can go on in.
     runs: Vec<RunId>,
 }
@@ -103,8 +105,9 @@ impl Pool {
         }
         state.forget_cancelled(&self.shared.meters);
         let run = task.run.id;
+        let waits = task.follows && state.threads.iter().any(|thread| thread.at == Some(run));
         let queued = Queued { task, answers: sender, since: Instant::now(), passed_over: 0 };
-        let idle = |thread: &&mut Thread| thread.idle;
+        let idle = |thread: &&mut Thread| thread.idle && !waits;
         let warm = state.threads.iter_mut().filter(idle).find(|thread| thread.runs.contains(&run));
         let chosen = match warm {
             Some(thread) => Some(thread),
@@ -112,15 +115,14 @@ impl Pool {
             None => state.threads.iter_mut().filter(idle).min_by_key(|thread| thread.runs.len()),
         };
         if let Some(thread) = chosen {
-            thread.idle = false;
-            thread.given = Some(queued);
-            thread.wake.notify_one();
+            thread.give(queued);
             return Ok(Pictures { answers });
         }
-        if state.threads.len() < self.shared.settings.processes {
+        if state.threads.len() < self.shared.settings.processes && !waits {
             let number = state.threads.len();
             let wake = Arc::new(Condvar::new());
-            state.threads.push(Thread { wake: wake.clone(), idle: false, given: Some(queued), runs: Vec::new() });
+            let given = Some(queued);
+            state.threads.push(Thread { wake: wake.clone(), idle: false, given, at: Some(run), runs: Vec::new() });
             let shared = self.shared.clone();
             let name = format!("decoder-{number}");
             let started = std::thread::Builder::new().name(name).spawn(move || work(&shared, number, &wake));
@@ -167,6 +169,7 @@ impl Shared {
     fn next(&self, number: usize, wake: &Condvar, runs: Vec<RunId>, has_process: bool) -> Next {
         let mut state = self.lock();
         state.threads[number].runs = runs;
+        state.threads[number].at = None;
         loop {
             if state.stopping {
                 return Next::Stop;
@@ -175,6 +178,8 @@ impl Shared {
                 return Next::Task(Box::new(queued));
             }
             if let Some(queued) = state.pick(number, &self.meters) {
+                state.threads[number].at = Some(queued.task.run.id);
+                state.wake_idle(&self.meters);
                 return Next::Task(Box::new(queued));
             }
             state.threads[number].idle = true;
@@ -195,7 +200,28 @@ enum Next {
     Stop,
 }
 
+impl Thread {
+    /// Gives a task to a thread that idles.
+    fn give(&mut self, queued: Queued) {
+        self.idle = false;
+        self.at = Some(queued.task.run.id);
+        self.given = Some(queued);
+        self.wake.notify_one();
+    }
+}
+
 impl State {
+    /// Gives threads that idle what waited for another, which has something else to do now.
+    fn wake_idle(&mut self, meters: &Meters) {
+        for number in 0..self.threads.len() {
+            if self.threads[number].idle
+                && let Some(queued) = self.pick(number, meters)
+            {
+                self.threads[number].give(queued);
+            }
+        }
+    }
+
     /// Drops tasks that nobody waits for.
     fn forget_cancelled(&mut self, meters: &Meters) {
         let before = self.queue.len();
@@ -204,17 +230,24 @@ impl State {
         meters.waiting.set(self.queue.len() as f64);
     }
 
-    /// The oldest task, or one close behind it that goes on where the thread's decoder stands.
+    /// The oldest task that is not another thread's to go on with, or one close behind it that goes on where the thread's
+    /// decoder stands.
     fn pick(&mut self, number: usize, meters: &Meters) -> Option<Queued> {
         self.forget_cancelled(meters);
+        let is_elsewhere = |run: RunId| {
+            let mut others = self.threads.iter().enumerate().filter(|(other, _)| *other != number);
+            others.any(|(_, thread)| thread.at == Some(run))
+        };
+        let open = |queued: &Queued| !queued.task.follows || !is_elsewhere(queued.task.run.id);
+        let front = self.queue.iter().position(open)?;
         let runs = &self.threads[number].runs;
-        let may_pass = self.queue.front()?.passed_over < PASSED_OVER_MAX;
-        let warm = self.queue.iter().take(LOOK_AHEAD).position(|queued| runs.contains(&queued.task.run.id));
-        let at = warm.filter(|_| may_pass).unwrap_or(0);
-        if at > 0
-            && let Some(front) = self.queue.front_mut()
-        {
-            front.passed_over += 1;
+        let may_pass = self.queue[front].passed_over < PASSED_OVER_MAX;
+        let near = self.queue.iter().enumerate().skip(front).take(LOOK_AHEAD);
+        let warm =
+            near.filter(|(_, queued)| open(queued) && runs.contains(&queued.task.run.id)).map(|(at, _)| at).next();
+        let at = warm.filter(|_| may_pass).unwrap_or(front);
+        if at > front {
+            self.queue[front].passed_over += 1;
         }
         let picked = self.queue.remove(at);
         meters.waiting.set(self.queue.len() as f64);
@@ -303,5 +336,56 @@ impl Taker for Outlet<'_> {
 
     fn is_gone(&self) -> bool {
         self.answers.is_closed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use media::decoding::{Output, PictureCodec, Setup};
+    use media::{Position, Sequence, StreamId};
+
+    use super::*;
+    use crate::workers::{CodedPicture, Run};
+
+    fn run(start: u64) -> Arc<Run> {
+        let setup = Setup { codec: PictureCodec::H264, config: Vec::new(), width: 16, height: 16, has_holes: false };
+        let picture = CodedPicture { shown_ns: 0, disposable: false, data: Bytes::new() };
+        let start = Position { sequence: Sequence(start), ..Position::default() };
+        let id = RunId { stream: StreamId(uuid::Uuid::nil()), start, open: None };
+        Arc::new(Run { id, setup: Arc::new(setup), pictures: vec![picture] })
+    }
+
+    /// A pool of threads that are at these runs, and a queue of tasks of runs, `true` for those that follow.
+    fn pick(threads: &[Option<u64>], queue: &[(u64, bool)], number: usize) -> Option<(u64, bool)> {
+        let meters = Meters::new();
+        let thread = |at: &Option<u64>| Thread {
+            wake: Arc::default(),
+            idle: false,
+            given: None,
+            at: at.map(|at| run(at).id),
+            runs: at.iter().map(|at| run(*at).id).collect(),
+        };
+        let mut kept = Vec::new();
+        let mut queued = |(start, follows): &(u64, bool)| {
+            let (answers, receiver) = mpsc::unbounded_channel();
+            kept.push(receiver);
+            let task = Task { run: run(*start), wanted: vec![0], output: Output::default(), follows: *follows };
+            Queued { task, answers, since: Instant::now(), passed_over: 0 }
+        };
+        let queue = queue.iter().map(&mut queued).collect();
+        let mut state = State { queue, threads: threads.iter().map(thread).collect(), stopping: false };
+        let picked = state.pick(number, &meters)?;
+        Some((picked.task.run.id.start.sequence.0, picked.task.follows))
+    }
+
+    #[test]
+    fn what_follows_a_task_goes_to_the_decoder_that_has_it() {
+        let queue = [(1, true), (1, true), (2, false), (2, true)];
+        assert_eq!(pick(&[Some(1), None], &queue, 1), Some((2, false)), "the first run is decoded by the other one");
+        assert_eq!(pick(&[Some(1), None], &queue[..2], 1), None, "waiting is less work than decoding it again");
+        assert_eq!(pick(&[None, None], &queue, 1), Some((1, true)), "nobody is at it");
+        assert_eq!(pick(&[None, Some(2)], &[(1, false), (2, true)], 1), Some((2, true)), "its own goes on first");
+        assert_eq!(pick(&[Some(1), None], &[(1, false)], 1), Some((1, false)), "of another request");
     }
 }
