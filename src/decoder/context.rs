@@ -115,16 +115,15 @@ impl Run<'_> {
             if self.job.wanted.binary_search(&shown_ns).is_err() {
                 continue;
             }
-            let made = encoder.make(&decoded, &self.job.output)?;
-            let end = self.next_at.checked_add(made.bytes.len() as u64).filter(|end| *end <= self.job.pictures_end);
-            let end = end.ok_or_else(|| Failure::new(FailureKind::Job, "no room for the pictures"))?;
-            memory.write(self.next_at, &made.bytes)?;
+            let mut paper = memory.paper(self.next_at, self.job.pictures_end);
+            let (width, height) = encoder.make(&decoded, &self.job.output, &mut paper)?;
+            let end = paper.end()?;
             let reply = Reply::Picture(Picture {
                 shown_ns,
                 at: self.next_at,
-                len: made.bytes.len() as u32,
-                width: made.width,
-                height: made.height,
+                len: (end - self.next_at) as u32,
+                width,
+                height,
                 corrupt: decoded.is_corrupt(),
             });
             link.send(&reply)?;

@@ -5,20 +5,17 @@ use turbojpeg::{Compressor, Subsamp, YuvImage};
 
 use crate::Failure;
 use crate::colour::to_jfif;
+use crate::context::Stopped;
+use crate::link::Paper;
 use crate::picture::{Decoded, Planes, Scaler};
-
-/// A finished file.
-pub(crate) struct Made {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) width: u32,
-    pub(crate) height: u32,
-}
 
 /// Makes files, and keeps what one can use for the next.
 #[derive(Default)]
 pub(crate) struct Encoder {
     scaler: Scaler,
     jpeg: Option<Compressor>,
+    /// Planes of a JPEG; kept, since room of megabytes is expensive to get.
+    even: Vec<u8>,
 }
 
 /// Does everything once that may open a file the first time.
@@ -31,38 +28,44 @@ fn failed(format: &str, error: impl std::fmt::Display) -> Failure {
 }
 
 impl Encoder {
-    /// The file that `output` asks for.
-    pub(crate) fn make(&mut self, decoded: &Decoded, output: &Output) -> Result<Made, Failure> {
+    /// Writes the file that `output` asks for. Returns its width and height.
+    pub(crate) fn make(
+        &mut self,
+        decoded: &Decoded,
+        output: &Output,
+        out: &mut Paper<'_>,
+    ) -> Result<(u32, u32), Stopped> {
         let (width, height) = (decoded.width(), decoded.height());
         let placement = output.place(width, height).ok_or_else(|| {
             let text = format!("the crop or the size asked for does not go with pictures of {width}x{height}");
             Failure::new(FailureKind::Size, text)
         })?;
-        let planes = self.scaler.planes(decoded, placement)?;
-        let bytes = match output.format {
-            Format::I420 => planes.data,
-            Format::Jpeg => self.jpeg(planes, output.quality)?,
-            Format::Rgb => planes.pixels()?,
-            Format::Npy => [npy_header(placement.height, placement.width), planes.pixels()?].concat(),
-            Format::Png => png(&planes.pixels()?, placement.width, placement.height)?,
-            Format::Webp => {
-                let pixels = planes.pixels()?;
-                webp(&pixels, placement.width, placement.height, output.quality)?
+        let drawn = self.scaler.draw(decoded, placement)?;
+        let planes = drawn.planes()?;
+        let (width, height) = (placement.width, placement.height);
+        match output.format {
+            Format::I420 => planes.write(out)?,
+            Format::Rgb => planes.write_pixels(out)?,
+            Format::Npy => {
+                out.write(&npy_header(height, width))?;
+                planes.write_pixels(out)?;
             }
-        };
-        Ok(Made { bytes, width: placement.width, height: placement.height })
+            Format::Jpeg => out.write(&self.jpeg(&planes, output.quality)?)?,
+            Format::Png => out.write(&png(&planes.pixels()?, width, height)?)?,
+            Format::Webp => out.write(&webp(&planes.pixels()?, width, height, output.quality)?)?,
+        }
+        Ok((width, height))
     }
 
-    fn jpeg(&mut self, mut planes: Planes, quality: u8) -> Result<Vec<u8>, Failure> {
-        to_jfif(&mut planes);
+    fn jpeg(&mut self, planes: &Planes<'_>, quality: u8) -> Result<Vec<u8>, Failure> {
+        to_jfif(planes, &mut self.even);
         let compressor = match &mut self.jpeg {
             Some(compressor) => compressor,
             None => self.jpeg.insert(Compressor::new().map_err(|error| failed("JPEG", error))?),
         };
         compressor.set_quality(i32::from(quality.clamp(1, 100))).map_err(|error| failed("JPEG", error))?;
         let (width, height) = (planes.width as usize, planes.height as usize);
-        let even = planes.into_even();
-        let image = YuvImage { pixels: &even[..], width, align: 1, height, subsamp: Subsamp::Sub2x2 };
+        let image = YuvImage { pixels: &self.even[..], width, align: 1, height, subsamp: Subsamp::Sub2x2 };
         compressor.compress_yuv_to_vec(image).map_err(|error| failed("JPEG", error))
     }
 }

@@ -6,8 +6,11 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 
-use media::decoding::{MESSAGE_MAX, Reply, Request};
+use media::decoding::{FailureKind, MESSAGE_MAX, Reply, Request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::Failure;
+use crate::context::Stopped;
 
 /// The socket to the server.
 pub(crate) struct Link(UnixStream);
@@ -91,7 +94,69 @@ impl Memory {
         Ok(bytes)
     }
 
-    pub(crate) fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, at)
+    /// The part from `at` to `end`, for one picture.
+    pub(crate) fn paper(&self, at: u64, end: u64) -> Paper<'_> {
+        Paper { memory: &self.0, at, end, gathered: Vec::new(), filled: 0 }
+    }
+}
+
+/// Bytes that are gathered before they are written: so many that a write is worth its while, and so few that they do not
+/// leave the processor's cache.
+const GATHERED: usize = 128 << 10;
+
+/// A part of the shared memory that a picture is written to, from its start on.
+pub(crate) struct Paper<'a> {
+    memory: &'a File,
+    /// Where the gathered bytes go.
+    at: u64,
+    end: u64,
+    gathered: Vec<u8>,
+    /// So many of them.
+    filled: usize,
+}
+
+impl Paper<'_> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Stopped> {
+        if bytes.len() >= GATHERED {
+            self.flush()?;
+            return self.put(bytes);
+        }
+        self.room(bytes.len())?.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Room for the next bytes, to be filled.
+    pub(crate) fn room(&mut self, len: usize) -> Result<&mut [u8], Stopped> {
+        if self.filled + len > GATHERED {
+            self.flush()?;
+        }
+        let start = self.filled;
+        self.filled += len;
+        if self.filled > self.gathered.len() {
+            self.gathered.resize(self.filled.max(GATHERED), 0);
+        }
+        Ok(&mut self.gathered[start..self.filled])
+    }
+
+    /// Writes what is still here. Returns where it ends.
+    pub(crate) fn end(mut self) -> Result<u64, Stopped> {
+        self.flush()?;
+        Ok(self.at)
+    }
+
+    fn flush(&mut self) -> Result<(), Stopped> {
+        let gathered = std::mem::take(&mut self.gathered);
+        self.put(&gathered[..self.filled])?;
+        self.filled = 0;
+        self.gathered = gathered;
+        Ok(())
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Stopped> {
+        let end = self.at.checked_add(bytes.len() as u64).filter(|end| *end <= self.end);
+        let end = end.ok_or_else(|| Failure::new(FailureKind::Job, "no room for the pictures"))?;
+        self.memory.write_all_at(bytes, self.at)?;
+        self.at = end;
+        Ok(())
     }
 }

@@ -6,6 +6,8 @@ use gstreamer_video::prelude::*;
 use media::decoding::{FailureKind, Placement, Rect};
 
 use crate::Failure;
+use crate::context::Stopped;
+use crate::link::Paper;
 
 /// The name of the note by which a picture knows its unit.
 pub(crate) const NOTE: &str = "timestamp/x-kinora-unit";
@@ -42,37 +44,93 @@ impl Decoded {
     }
 }
 
-/// Planes Y, Cb and Cr of 8 bits, chroma halved both ways and rounded up, without padding; and what the numbers mean.
-pub(crate) struct Planes {
+/// Planes Y, Cb and Cr of 8 bits, chroma halved both ways and rounded up, where they are; and what the numbers mean.
+pub(crate) struct Planes<'a> {
     pub(crate) width: u32,
     pub(crate) height: u32,
-    pub(crate) data: Vec<u8>,
+    /// Rows, of which more may be than are of the picture, and bytes from one to the next.
+    data: [(&'a [u8], usize); 3],
     pub(crate) full_range: bool,
     pub(crate) matrix: gst_video::VideoColorMatrix,
 }
 
-impl Planes {
+impl<'a> Planes<'a> {
+    /// The planes of an I420 frame, in the colours of `colours`.
+    fn of(
+        frame: &'a gst_video::VideoFrame<gst_video::video_frame::Readable>,
+        colours: &gst_video::VideoColorimetry,
+    ) -> Result<Planes<'a>, Failure> {
+        let (width, height) = (frame.width(), frame.height());
+        let plane = |number: u32| -> Result<(&'a [u8], usize), Failure> {
+            let data = frame.plane_data(number).map_err(failed)?;
+            let stride = usize::try_from(frame.plane_stride()[number as usize]).unwrap_or(0);
+            let (row, rows) = match number {
+                0 => (width as usize, height as usize),
+                _ => (width.div_ceil(2) as usize, height.div_ceil(2) as usize),
+            };
+            let needed = rows.checked_sub(1).and_then(|last| last.checked_mul(stride)?.checked_add(row));
+            match needed.is_some_and(|needed| stride >= row && needed <= data.len()) {
+                true => Ok((data, stride)),
+                false => Err(Failure::new(FailureKind::Job, "a picture is smaller than it says")),
+            }
+        };
+        let data = [plane(0)?, plane(1)?, plane(2)?];
+        let full_range = colours.range() == gst_video::VideoColorRange::Range0_255;
+        Ok(Planes { width, height, data, full_range, matrix: colours.matrix() })
+    }
+
     pub(crate) fn chroma_size(&self) -> (usize, usize) {
         (self.width.div_ceil(2) as usize, self.height.div_ceil(2) as usize)
     }
 
+    /// A row of a plane: 0 is luma.
+    pub(crate) fn row(&self, plane: usize, line: usize) -> &'a [u8] {
+        let (data, stride) = self.data[plane];
+        let row = if plane == 0 { self.width as usize } else { self.width.div_ceil(2) as usize };
+        &data[line * stride..][..row]
+    }
+
+    /// Writes the planes one after another, rows without padding.
+    pub(crate) fn write(&self, out: &mut Paper<'_>) -> Result<(), Stopped> {
+        let (_, chroma_height) = self.chroma_size();
+        for (plane, rows) in [self.height as usize, chroma_height, chroma_height].into_iter().enumerate() {
+            for line in 0..rows {
+                out.write(self.row(plane, line))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes bytes R, G, B of every pixel, row by row, without padding: some rows at a time, which stay in the cache.
+    pub(crate) fn write_pixels(&self, out: &mut Paper<'_>) -> Result<(), Stopped> {
+        // Even, since two rows of luma have one of chroma.
+        const ROWS: usize = 16;
+        let height = self.height as usize;
+        let pixels = self.width as usize * 3;
+        for line in (0..height).step_by(ROWS) {
+            let rows = ROWS.min(height - line);
+            let made = out.room(rows * pixels)?;
+            self.convert(line, rows, made)?;
+        }
+        Ok(())
+    }
+
     /// Bytes R, G, B of every pixel, row by row, without padding.
     pub(crate) fn pixels(&self) -> Result<Vec<u8>, Failure> {
-        let luma = self.width as usize * self.height as usize;
-        let (chroma_width, chroma_height) = self.chroma_size();
-        let (y_plane, chroma) = self.data.split_at(luma);
-        let (u_plane, v_plane) = chroma.split_at(chroma_width * chroma_height);
-        let chroma_stride = self.width.div_ceil(2);
-        let image = yuv::YuvPlanarImage {
-            y_plane,
-            y_stride: self.width,
-            u_plane,
-            u_stride: chroma_stride,
-            v_plane,
-            v_stride: chroma_stride,
-            width: self.width,
-            height: self.height,
-        };
+        let mut pixels = vec![0; self.width as usize * self.height as usize * 3];
+        self.convert(0, self.height as usize, &mut pixels)?;
+        Ok(pixels)
+    }
+
+    /// Pixels of `rows` rows from `line`, which is even, on.
+    fn convert(&self, line: usize, rows: usize, pixels: &mut [u8]) -> Result<(), Failure> {
+        let from =
+            |plane: usize, line: usize| (&self.data[plane].0[line * self.data[plane].1..], self.data[plane].1 as u32);
+        let (y_plane, y_stride) = from(0, line);
+        let (u_plane, u_stride) = from(1, line / 2);
+        let (v_plane, v_stride) = from(2, line / 2);
+        let (width, height) = (self.width, rows as u32);
+        let image = yuv::YuvPlanarImage { y_plane, y_stride, u_plane, u_stride, v_plane, v_stride, width, height };
         let range = if self.full_range { yuv::YuvRange::Full } else { yuv::YuvRange::Limited };
         let matrix = match self.matrix {
             gst_video::VideoColorMatrix::Bt709 => yuv::YuvStandardMatrix::Bt709,
@@ -81,37 +139,30 @@ impl Planes {
             gst_video::VideoColorMatrix::Fcc => yuv::YuvStandardMatrix::Fcc,
             _ => yuv::YuvStandardMatrix::Bt601,
         };
-        let mut pixels = vec![0; luma * 3];
-        yuv::yuv420_to_rgb(&image, &mut pixels, self.width * 3, range, matrix)
-            .map_err(|error| Failure::new(FailureKind::Job, format!("failed to make pixels: {error}")))?;
-        Ok(pixels)
+        yuv::yuv420_to_rgb(&image, pixels, self.width * 3, range, matrix)
+            .map_err(|error| Failure::new(FailureKind::Job, format!("failed to make pixels: {error}")))
+    }
+}
+
+/// The placed part of a picture, as I420.
+pub(crate) struct Drawn {
+    frame: gst_video::VideoFrame<gst_video::video_frame::Readable>,
+    colours: gst_video::VideoColorimetry,
+}
+
+impl Drawn {
+    fn of(
+        buffer: gst::Buffer,
+        info: &gst_video::VideoInfo,
+        colours: gst_video::VideoColorimetry,
+    ) -> Result<Drawn, Failure> {
+        let frame = gst_video::VideoFrame::from_buffer_readable(buffer, info);
+        let frame = frame.map_err(|_| Failure::new(FailureKind::Damaged, "the picture cannot be read"))?;
+        Ok(Drawn { frame, colours })
     }
 
-    /// The planes with rows and columns of luma made even by repeating the last: the form that halved chroma has in JPEG.
-    pub(crate) fn into_even(self) -> Vec<u8> {
-        let (width, height) = (self.width as usize, self.height as usize);
-        if width.is_multiple_of(2) && height.is_multiple_of(2) {
-            return self.data;
-        }
-        let (luma, chroma) = self.data.split_at(width * height);
-        let (chroma_width, chroma_height) = self.chroma_size();
-        let mut even = Vec::with_capacity(chroma_width * chroma_height * 4 + chroma.len());
-        for line in 0..chroma_height * 2 {
-            let row = &luma[line.min(height - 1) * width..][..width];
-            even.extend_from_slice(row);
-            even.extend(row.last().filter(|_| !width.is_multiple_of(2)));
-        }
-        even.extend_from_slice(chroma);
-        even
-    }
-
-    /// Luma, then both chroma planes.
-    pub(crate) fn split_mut(&mut self) -> (&mut [u8], &mut [u8], &mut [u8]) {
-        let luma = self.width as usize * self.height as usize;
-        let (chroma_width, chroma_height) = self.chroma_size();
-        let (luma, chroma) = self.data.split_at_mut(luma);
-        let (blue, red) = chroma.split_at_mut(chroma_width * chroma_height);
-        (luma, blue, red)
+    pub(crate) fn planes(&self) -> Result<Planes<'_>, Failure> {
+        Planes::of(&self.frame, &self.colours)
     }
 }
 
@@ -134,31 +185,29 @@ fn failed(_: gst::glib::BoolError) -> Failure {
 }
 
 impl Scaler {
-    /// The placed part of a picture as planes.
-    pub(crate) fn planes(&mut self, decoded: &Decoded, placement: Placement) -> Result<Planes, Failure> {
+    /// The placed part of a picture: the picture itself where that is what it is.
+    pub(crate) fn draw(&mut self, decoded: &Decoded, placement: Placement) -> Result<Drawn, Failure> {
         let from = &decoded.info;
-        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(&decoded.buffer, from).map_err(failed)?;
         let Placement { part, width, height } = placement;
         let colours = from.colorimetry();
+        let whole = Rect { x: 0, y: 0, width: from.width(), height: from.height() };
+        let as_is = from.format() == gst_video::VideoFormat::I420
+            && part == whole
+            && (width, height) == (whole.width, whole.height);
+        if as_is {
+            return Drawn::of(decoded.buffer.clone(), from, colours);
+        }
         // Converters refuse to change the rate of pictures, though they see one at a time.
         let to = gst_video::VideoInfo::builder(gst_video::VideoFormat::I420, width, height)
             .colorimetry(&colours)
             .fps(from.fps())
             .build()
             .map_err(failed)?;
-        let full_range = colours.range() == gst_video::VideoColorRange::Range0_255;
-        let planes = |data| Planes { width, height, data, full_range, matrix: colours.matrix() };
-        let whole = Rect { x: 0, y: 0, width: from.width(), height: from.height() };
-        let as_is = from.format() == gst_video::VideoFormat::I420
-            && part == whole
-            && (width, height) == (whole.width, whole.height);
-        if as_is {
-            return Ok(planes(tight(&frame)?));
-        }
+        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(&decoded.buffer, from).map_err(failed)?;
         let mut target = gst_video::VideoFrame::from_buffer_writable(room(&to)?, &to).map_err(|_| unwritable())?;
         let conversion = Conversion::of(&mut self.conversion, from, &to, part)?;
         conversion.converter.frame_ref(&frame, &mut target.as_mut_video_frame_ref());
-        Ok(planes(tight(&target.as_video_frame_ref())?))
+        Drawn::of(target.into_buffer(), &to, colours)
     }
 }
 
@@ -192,26 +241,4 @@ fn unwritable() -> Failure {
 
 fn room(info: &gst_video::VideoInfo) -> Result<gst::Buffer, Failure> {
     gst::Buffer::with_size(info.size()).map_err(failed)
-}
-
-/// Bytes of a row, and rows, of each plane of I420.
-fn rows(info: &gst_video::VideoInfo) -> [(usize, usize); 3] {
-    let (width, height) = (info.width() as usize, info.height() as usize);
-    let chroma = (width.div_ceil(2), height.div_ceil(2));
-    [(width, height), chroma, chroma]
-}
-
-/// The planes of an I420 frame one after another, rows without padding.
-fn tight(frame: &gst_video::VideoFrameRef<&gst::BufferRef>) -> Result<Vec<u8>, Failure> {
-    let layout = rows(frame.info());
-    let mut out = Vec::with_capacity(layout.iter().map(|(row, count)| row * count).sum());
-    for (plane, (row, count)) in layout.into_iter().enumerate() {
-        let stride = usize::try_from(frame.plane_stride()[plane]).unwrap_or(0);
-        let data = frame.plane_data(plane as u32).map_err(failed)?;
-        for line in 0..count {
-            let bytes = data.get(line * stride..line * stride + row);
-            out.extend_from_slice(bytes.ok_or_else(unwritable)?);
-        }
-    }
-    Ok(out)
 }

@@ -63,11 +63,19 @@ fn decode(codec: PictureCodec, units: &[Vec<u8>]) -> Vec<u8> {
     let times: Vec<Option<u64>> = pictures.iter().map(Decoded::shown_ns).collect();
     assert_eq!(times, (0..units.len() as u64).map(|at| Some(at * 40_000_000)).collect::<Vec<_>>());
     let mut scaler = Scaler::default();
-    let planes = |picture: &Decoded| {
-        let placement = Output::default().place(picture.width(), picture.height()).expect("as it is");
-        scaler.planes(picture, placement).expect("planes").data
+    let mut planes = |picture: &Decoded| {
+        let (width, height) = (picture.width(), picture.height());
+        let placement = Output::default().place(width, height).expect("as it is");
+        let drawn = scaler.draw(picture, placement).expect("drawn");
+        let planes = drawn.planes().expect("planes");
+        let rows = [(0, height), (1, height.div_ceil(2)), (2, height.div_ceil(2))];
+        let mut bytes = Vec::new();
+        for (plane, rows) in rows {
+            (0..rows as usize).for_each(|line| bytes.extend_from_slice(planes.row(plane, line)));
+        }
+        bytes
     };
-    pictures.iter().flat_map(planes).collect()
+    pictures.iter().flat_map(&mut planes).collect()
 }
 
 fn check(codec: PictureCodec, encoder: &[&str], off_max: u8) {
