@@ -12,6 +12,7 @@
 //! Not here: which pictures are wanted (`frames`), decoding (`decoder`), the messages (`media::decoding`, `media::transcoding`), who
 //! needs another codec (`playback`).
 
+mod buffers;
 mod feed;
 mod meters;
 mod pool;

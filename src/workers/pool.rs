@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::buffers::Buffers;
 use super::meters::Meters;
 use super::process::{Process, Taker};
 use super::program::Broken;
@@ -16,6 +17,9 @@ use super::{Picture, RunId, Task, WorkError};
 const LOOK_AHEAD: usize = 8;
 /// How often a task may be passed over for such a one.
 const PASSED_OVER_MAX: u32 = 4;
+
+/// Memory of pictures that is kept for the next ones, for each decoder.
+const KEPT_BYTES: usize = 48 << 20;
 
 /// How the pool is set up.
 #[derive(Clone, Debug)]
@@ -40,6 +44,7 @@ pub(crate) struct Pool {
 struct Shared {
     settings: PoolSettings,
     meters: Meters,
+    buffers: Buffers,
     state: Mutex<State>,
 }
 
@@ -85,7 +90,8 @@ impl Pictures {
 impl Pool {
     /// A pool without decoders: they are started when there is something to do.
     pub(crate) fn new(settings: PoolSettings) -> Pool {
-        Pool { shared: Arc::new(Shared { settings, meters: Meters::new(), state: Mutex::default() }) }
+        let buffers = Buffers::new(KEPT_BYTES.saturating_mul(settings.processes));
+        Pool { shared: Arc::new(Shared { settings, meters: Meters::new(), buffers, state: Mutex::default() }) }
     }
 
     /// Most decoders at once.
@@ -266,7 +272,7 @@ fn work(shared: &Shared, number: usize, wake: &Condvar) {
                 shared.meters.waited.record(since.elapsed().as_secs_f64());
                 let begun = Instant::now();
                 let mut outlet = Outlet { meters: &shared.meters, task, answers };
-                if let Err(error) = do_task(&shared.settings, &mut process, &mut outlet) {
+                if let Err(error) = do_task(shared, &mut process, &mut outlet) {
                     if outlet.is_gone() {
                         shared.meters.cancelled.increment(1);
                     }
@@ -278,17 +284,20 @@ fn work(shared: &Shared, number: usize, wake: &Condvar) {
                     process = None;
                 }
             }
-            Next::Rest => process = None,
+            Next::Rest => {
+                process = None;
+                shared.buffers.clear();
+            }
             Next::Stop => return,
         }
     }
 }
 
 /// Does a task with the process that is there, or a new one; once more when that breaks.
-fn do_task(settings: &PoolSettings, process: &mut Option<Process>, outlet: &mut Outlet<'_>) -> Result<(), WorkError> {
+fn do_task(shared: &Shared, process: &mut Option<Process>, outlet: &mut Outlet<'_>) -> Result<(), WorkError> {
     let mut tries = 0;
     loop {
-        let broken = match take_or_start(settings, process) {
+        let broken = match take_or_start(shared, process) {
             Ok(running) => match running.run(&outlet.task.clone(), outlet) {
                 Ok(outcome) => return outcome,
                 Err(broken) => broken,
@@ -312,9 +321,10 @@ fn do_task(settings: &PoolSettings, process: &mut Option<Process>, outlet: &mut 
     }
 }
 
-fn take_or_start<'a>(settings: &PoolSettings, process: &'a mut Option<Process>) -> Result<&'a mut Process, Broken> {
+fn take_or_start<'a>(shared: &Shared, process: &'a mut Option<Process>) -> Result<&'a mut Process, Broken> {
     if process.is_none() {
-        *process = Some(Process::start(&settings.program, &settings.registry)?);
+        let PoolSettings { program, registry, .. } = &shared.settings;
+        *process = Some(Process::start(program, registry, shared.buffers.clone())?);
     }
     Ok(process.as_mut().expect("it was just started"))
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use media::decoding::{FailureKind, Job, MESSAGE_MAX, PIXELS_MAX, Reply, Request, Setup, UNITS_MAX, Unit};
 
+use super::buffers::Buffers;
 use super::feed::Progress;
 use super::program::{self, Broken, Child, START_MAX, Started};
 use super::{Picture, RunId, Task, WorkError};
@@ -51,6 +52,7 @@ pub(super) struct Process {
     contexts: HashMap<u8, Context>,
     tasks: u64,
     unread: Vec<u8>,
+    buffers: Buffers,
 }
 
 /// One of its decoders.
@@ -72,9 +74,10 @@ impl Context {
 
 impl Process {
     /// Starts a decoder and waits until it has locked itself in.
-    pub fn start(program: &Path, registry: &Path) -> Result<Process, Broken> {
+    pub fn start(program: &Path, registry: &Path, buffers: Buffers) -> Result<Process, Broken> {
         let Started { child, socket, memory } = program::start(program, registry, None)?;
-        let mut process = Process { child, socket, memory, contexts: HashMap::new(), tasks: 0, unread: Vec::new() };
+        let contexts = HashMap::new();
+        let mut process = Process { child, socket, memory, contexts, tasks: 0, unread: Vec::new(), buffers };
         let started = Instant::now();
         loop {
             match process.receive()? {
@@ -234,7 +237,7 @@ impl Process {
                     left -= 1;
                     let bytes = self.read(picture.at, picture.len as usize)?;
                     let (width, height, corrupt) = (picture.width, picture.height, picture.corrupt);
-                    taker.take(Picture { index, width, height, corrupt, bytes: Bytes::from(bytes) });
+                    taker.take(Picture { index, width, height, corrupt, bytes });
                 }
                 Reply::Done { fed, last_shown_ns, drained } if fed as usize <= fed_max => {
                     return Ok(Ok((fed as usize, last_shown_ns, drained)));
@@ -246,18 +249,18 @@ impl Process {
     }
 
     /// Bytes of the shared memory.
-    fn read(&self, at: u64, len: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(len);
+    fn read(&self, at: u64, len: usize) -> io::Result<Bytes> {
+        let mut bytes = self.buffers.take(len);
         while bytes.len() < len {
             let at = at + bytes.len() as u64;
-            // Into room that was never written: megabytes of zeros are not made to be written over.
+            // Into room as it is: megabytes of zeros are not made to be written over.
             let count = rustix::io::pread(&self.memory, rustix::buffer::spare_capacity(&mut bytes), at)?;
             if count == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
         bytes.truncate(len);
-        Ok(bytes)
+        Ok(self.buffers.lend(bytes))
     }
 
     fn send(&mut self, request: &Request) -> io::Result<()> {
