@@ -160,3 +160,22 @@ impl Paper<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+impl Link {
+    /// A link, and the server's end of it.
+    pub(crate) fn pair() -> (Link, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+        (Link(ours), theirs)
+    }
+}
+
+#[cfg(test)]
+impl Memory {
+    pub(crate) fn with(bytes: &[u8]) -> Memory {
+        let memory = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).expect("memory");
+        let memory = File::from(memory);
+        memory.write_all_at(bytes, 0).expect("written");
+        Memory(memory)
+    }
+}

@@ -291,9 +291,10 @@ pub enum Reply {
     Done {
         /// Units that were decoded, from the first.
         fed: u32,
-        /// Time of the last picture that came out, wanted or not; those after it are still to come.
-        last_shown_ns: Option<u64>,
-        /// Everything was let out: the context must begin anew.
+        /// Time of the last picture that came out and is gone; those after it are still to come, or kept: the last wanted
+        /// one is.
+        gone_ns: Option<u64>,
+        /// Everything was let out: only what is kept can still be had, and for more the context must begin anew.
         drained: bool,
     },
     /// The job was not done, and its context must begin anew.
@@ -353,11 +354,11 @@ impl Reply {
                 out.u32(picture.height);
                 out.u8(picture.corrupt.into());
             }
-            Reply::Done { fed, last_shown_ns, drained } => {
+            Reply::Done { fed, gone_ns, drained } => {
                 out.u8(3);
                 out.u32(*fed);
-                out.u8(last_shown_ns.is_some().into());
-                out.u64(last_shown_ns.unwrap_or(0));
+                out.u8(gone_ns.is_some().into());
+                out.u64(gone_ns.unwrap_or(0));
                 out.u8((*drained).into());
             }
             Reply::Failed { kind, text } => {
@@ -392,7 +393,7 @@ impl Reply {
             }),
             3 => {
                 let (fed, known, last) = (input.u32()?, input.flag()?, input.u64()?);
-                Reply::Done { fed, last_shown_ns: known.then_some(last), drained: input.flag()? }
+                Reply::Done { fed, gone_ns: known.then_some(last), drained: input.flag()? }
             }
             4 => {
                 let (kind, text) = input.failure()?;
@@ -561,8 +562,8 @@ mod tests {
         let replies = [
             Reply::Ready(PICTURE_CODECS.to_vec()),
             Reply::Picture(picture),
-            Reply::Done { fed: 3, last_shown_ns: Some(0), drained: false },
-            Reply::Done { fed: 3, last_shown_ns: None, drained: true },
+            Reply::Done { fed: 3, gone_ns: Some(0), drained: false },
+            Reply::Done { fed: 3, gone_ns: None, drained: true },
             Reply::Failed { kind: FailureKind::Damaged, text: "no".to_owned() },
         ];
         for reply in replies {

@@ -14,8 +14,10 @@ pub(super) struct Progress {
     fed: usize,
     /// Which were skipped.
     skipped: Vec<usize>,
-    /// The last that came out; later ones are still to come.
-    last_shown_ns: Option<u64>,
+    /// The last that came out and is gone; later ones are still to come.
+    gone_ns: Option<u64>,
+    /// Nothing more can be given to it.
+    drained: bool,
 }
 
 /// What to give to a decoder.
@@ -34,7 +36,9 @@ impl Progress {
     pub fn serves(&self, task: &Task) -> bool {
         let to_come = |index: &usize| {
             let shown_ns = task.run.pictures[*index].shown_ns;
-            self.last_shown_ns.is_none_or(|last| shown_ns > last) && !self.skipped.contains(index)
+            self.gone_ns.is_none_or(|last| shown_ns > last)
+                && !self.skipped.contains(index)
+                && (!self.drained || *index < self.fed)
         };
         task.wanted.iter().all(to_come)
     }
@@ -46,18 +50,20 @@ impl Progress {
         let is_skipped = |index: usize| pictures[index].disposable && task.wanted.binary_search(&index).is_err();
         let (skipped, mut given): (Vec<usize>, Vec<usize>) = (self.fed..last).partition(|index| is_skipped(*index));
         let required = given.len();
-        given.extend((last..pictures.len()).take(PUSH_MAX));
+        if !self.drained {
+            given.extend((last..pictures.len()).take(PUSH_MAX));
+        }
         Feed { pictures: given, required, skipped, from: self.fed }
     }
 
     /// Where the decoder stands after it was given the first `count` pictures of `feed`.
-    pub fn after(&self, feed: &Feed, count: usize, last_shown_ns: Option<u64>) -> Progress {
+    pub fn after(&self, feed: &Feed, count: usize, gone_ns: Option<u64>, drained: bool) -> Progress {
         let fed = match count.checked_sub(1).and_then(|last| feed.pictures.get(last)) {
             Some(last) => last + 1,
             None => feed.from,
         };
         let skipped = self.skipped.iter().chain(feed.skipped.iter().filter(|index| **index < fed)).copied().collect();
-        Progress { fed, skipped, last_shown_ns: last_shown_ns.max(self.last_shown_ns) }
+        Progress { fed, skipped, gone_ns: gone_ns.max(self.gone_ns), drained }
     }
 }
 
@@ -106,7 +112,7 @@ mod tests {
         let start = Progress::default();
         let feed = start.feed(&task(&run, &[2]));
         // Picture 1 b came out with the next one given.
-        let stands = start.after(&feed, 4, Some(1));
+        let stands = start.after(&feed, 4, Some(1), false);
         assert!(stands.serves(&task(&run, &[3])), "it was given and is still inside");
         assert!(stands.serves(&task(&run, &[1, 6])), "those shown later are to come");
         assert!(!stands.serves(&task(&run, &[2])), "it came out already");
@@ -115,7 +121,7 @@ mod tests {
         assert_eq!((&feed.pictures[..], feed.required), (&[4, 5, 6][..], 0), "more only until it comes out");
         let feed = stands.feed(&task(&run, &[6]));
         assert_eq!((&feed.pictures[..], feed.required), (&[4, 6][..], 2));
-        let stands = stands.after(&feed, 2, Some(6));
+        let stands = stands.after(&feed, 2, Some(6), false);
         assert!(!stands.serves(&task(&run, &[5])), "it was left out");
     }
 
@@ -126,9 +132,23 @@ mod tests {
         let feed = start.feed(&task(&run, &[4]));
         assert_eq!(feed.pictures, [0, 1, 4, 5, 6]);
         // All three reference pictures went in, nothing but the first came out.
-        let stands = start.after(&feed, 3, Some(0));
+        let stands = start.after(&feed, 3, Some(0), false);
         assert!(!stands.serves(&task(&run, &[2])), "it was left out though its time is to come");
         assert!(stands.serves(&task(&run, &[4])));
         assert!(stands.serves(&task(&run, &[5])));
+    }
+
+    #[test]
+    fn at_its_end_a_decoder_has_what_it_kept() {
+        let run = run(&GOP);
+        let start = Progress::default();
+        let feed = start.feed(&task(&run, &[5]));
+        let stands = start.after(&feed, 5, Some(3), true);
+        assert!(stands.serves(&task(&run, &[5])), "it is the last one that was wanted");
+        assert!(stands.serves(&task(&run, &[4])), "it came out with it");
+        assert!(!stands.serves(&task(&run, &[2])));
+        assert!(stands.feed(&task(&run, &[4])).pictures.is_empty(), "nothing is given after the end");
+        let early = start.after(&feed, 4, Some(3), true);
+        assert!(!early.serves(&task(&run, &[6])), "it was never given");
     }
 }

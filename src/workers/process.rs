@@ -62,7 +62,7 @@ struct Context {
     setup: std::sync::Arc<Setup>,
     /// Count of the task that used it last.
     used: u64,
-    /// It has to begin anew.
+    /// It has to begin anew for more than it has kept.
     spent: bool,
 }
 
@@ -94,7 +94,7 @@ impl Process {
 
     /// The runs that it can go on in.
     pub fn runs(&self) -> Vec<RunId> {
-        self.contexts.values().filter(|context| !context.spent).map(|context| context.run).collect()
+        self.contexts.values().map(|context| context.run).collect()
     }
 
     /// Whether it holds more memory than it should.
@@ -106,9 +106,10 @@ impl Process {
     pub fn run(&mut self, task: &Task, taker: &mut impl Taker) -> Result<Result<(), WorkError>, Broken> {
         self.tasks += 1;
         let run = &task.run;
-        let warm = self.contexts.iter().find(|(_, context)| {
-            !context.spent && context.run == run.id && context.setup == run.setup && context.progress.serves(task)
-        });
+        let warm = self
+            .contexts
+            .iter()
+            .find(|(_, context)| context.run == run.id && context.setup == run.setup && context.progress.serves(task));
         let (number, progress, goes_on) = match warm {
             Some((number, context)) => (*number, context.progress.clone(), true),
             None => (self.room_for(&run.setup), Progress::default(), false),
@@ -130,8 +131,8 @@ impl Process {
             self.memory.set_len(0)?;
         }
         match outcome {
-            Ok((fed, last_shown_ns, drained)) => {
-                let progress = progress.after(&feed, fed, last_shown_ns);
+            Ok((fed, gone_ns, drained)) => {
+                let progress = progress.after(&feed, fed, gone_ns, drained);
                 let setup = run.setup.clone();
                 let context = Context { run: run.id, progress, setup, used: self.tasks, spent: drained };
                 self.contexts.insert(number, context);
@@ -239,8 +240,8 @@ impl Process {
                     let (width, height, corrupt) = (picture.width, picture.height, picture.corrupt);
                     taker.take(Picture { index, width, height, corrupt, bytes });
                 }
-                Reply::Done { fed, last_shown_ns, drained } if fed as usize <= fed_max => {
-                    return Ok(Ok((fed as usize, last_shown_ns, drained)));
+                Reply::Done { fed, gone_ns, drained } if fed as usize <= fed_max => {
+                    return Ok(Ok((fed as usize, gone_ns, drained)));
                 }
                 Reply::Failed { kind, text } => return Ok(Err(WorkError::Refused { kind, text })),
                 Reply::Done { .. } | Reply::Ready(_) => return Err(Broken::Died("it does not keep to the messages")),
