@@ -90,6 +90,17 @@ impl<'a> Planes<'a> {
         &data[line * stride..][..row]
     }
 
+    /// The planes one after another, rows without padding.
+    pub(crate) fn tight(&self) -> Vec<u8> {
+        let (chroma_width, chroma_height) = self.chroma_size();
+        let mut bytes =
+            Vec::with_capacity(self.width as usize * self.height as usize + 2 * chroma_width * chroma_height);
+        for (plane, rows) in [self.height as usize, chroma_height, chroma_height].into_iter().enumerate() {
+            (0..rows).for_each(|line| bytes.extend_from_slice(self.row(plane, line)));
+        }
+        bytes
+    }
+
     /// Writes the planes one after another, rows without padding.
     pub(crate) fn write(&self, out: &mut Paper<'_>) -> Result<(), Stopped> {
         let (_, chroma_height) = self.chroma_size();

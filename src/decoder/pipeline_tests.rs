@@ -66,14 +66,7 @@ fn decode(codec: PictureCodec, units: &[Vec<u8>]) -> Vec<u8> {
     let mut planes = |picture: &Decoded| {
         let (width, height) = (picture.width(), picture.height());
         let placement = Output::default().place(width, height).expect("as it is");
-        let drawn = scaler.draw(picture, placement).expect("drawn");
-        let planes = drawn.planes().expect("planes");
-        let rows = [(0, height), (1, height.div_ceil(2)), (2, height.div_ceil(2))];
-        let mut bytes = Vec::new();
-        for (plane, rows) in rows {
-            (0..rows as usize).for_each(|line| bytes.extend_from_slice(planes.row(plane, line)));
-        }
-        bytes
+        scaler.draw(picture, placement).expect("drawn").planes().expect("planes").tight()
     };
     pictures.iter().flat_map(&mut planes).collect()
 }
