@@ -21,10 +21,11 @@ use super::route::{Caller, Needs, On, Route};
 use super::time::parse_micros;
 use crate::auth::Action;
 use crate::doors::publishing;
-use crate::doors::webrtc::{Answered, Asker, Error, Way, Webrtc};
+use crate::doors::webrtc::{Answered, Asker, ChangeError, Error, Restarted, Way, Webrtc};
 use crate::protocol::webrtc::OfferError;
 
 const OFFER: &str = "application/sdp";
+const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 /// Longest offer: a browser's has 10 kB.
 const MAX_OFFER: usize = 64 << 10;
 /// Longest part of an offer, of a PATCH.
@@ -46,8 +47,8 @@ pub(super) fn routes() -> Vec<Route> {
             Method::PATCH,
             "/whip/{stream}/{session}",
             publish,
-            "Adds candidates to a session (trickle ICE); its ETag is to be in If-Match.",
-            |a, b, c, d| change(Way::In, a, b, c, d),
+            "Adds candidates to a session (trickle ICE), or restarts its ICE with new credentials; its ETag is to be in If-Match, or * for a restart.",
+            |a, b, c, d, e| change(Way::In, a, b, c, d, e),
         ),
         Route::new(Method::DELETE, "/whip/{stream}/{session}", publish, "Ends a session.", |a, b, c| end(Way::In, a, b, c)),
         Route::new(
@@ -64,8 +65,8 @@ pub(super) fn routes() -> Vec<Route> {
             Method::PATCH,
             "/whep/{stream}/{session}",
             play,
-            "Adds candidates to a session (trickle ICE); its ETag is to be in If-Match.",
-            |a, b, c, d| change(Way::Out, a, b, c, d),
+            "Adds candidates to a session (trickle ICE), or restarts its ICE with new credentials; its ETag is to be in If-Match, or * for a restart.",
+            |a, b, c, d, e| change(Way::Out, a, b, c, d, e),
         )
         .with_query_token(),
         Route::new(Method::DELETE, "/whep/{stream}/{session}", play, "Ends a session.", |a, b, c| end(Way::Out, a, b, c))
@@ -148,7 +149,6 @@ fn created(app: &App, way: Way, caller: &Caller, answered: Answered) -> Result<R
     };
     let token = caller.query_token.as_ref().map(|token| format!("?token={token}")).unwrap_or_default();
     let location = format!("/{path}/{name}/{}{token}", answered.id);
-    let etag = etag(&answered.id);
     let mut response = (StatusCode::CREATED, Body::from(answered.sdp)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/sdp"));
@@ -156,7 +156,9 @@ fn created(app: &App, way: Way, caller: &Caller, answered: Answered) -> Result<R
     if let Ok(location) = HeaderValue::from_str(&location) {
         headers.insert(header::LOCATION, location);
     }
-    headers.insert(header::ETAG, etag);
+    if let Ok(etag) = HeaderValue::from_str(&answered.etag) {
+        headers.insert(header::ETAG, etag);
+    }
     // RFC 9725 section 4.6.
     for server in &app.config().webrtc.ice_servers {
         let mut link = format!("<{}>; rel=\"ice-server\"", server.url);
@@ -176,28 +178,37 @@ async fn change(
     way: Way,
     State(app): State<Arc<App>>,
     caller: Caller,
+    Extension(connection): Extension<Connection>,
     names: Named,
     request: Request,
 ) -> Result<Response, ApiError> {
     let door = door(&app)?;
     let session = session_of(names)?;
-    let may = door.may_change(way, caller.stream()?, &session, &caller.principal).ok_or_else(no_session)?;
-    if !may {
-        return Err(ApiError::new(Code::TooManyRequests, "the session was changed too often; make a new one"));
-    }
-    match request.headers().get(header::IF_MATCH) {
-        None => return Err(ApiError::new(Code::PreconditionRequired, "send the session's ETag in If-Match")),
-        Some(given) if *given == etag(&session) => {}
-        Some(given) if given == "*" => {
-            let message =
-                "this server does not restart ICE of a session: make a new one, which takes one round trip as well";
-            return Err(ApiError::new(Code::NotAcceptable, message));
+    let if_match = request.headers().get(header::IF_MATCH).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let body = read(&app, request, FRAGMENT, MAX_FRAGMENT).await?;
+    let fragment = std::str::from_utf8(&body).map_err(|_| ApiError::bad_request("the body is not UTF-8"))?;
+    let asker = asker(&caller, &connection)?;
+    // A tag that was not given matches none, so that whose session it is comes first.
+    let changed = door.change(way, &asker, &session, if_match.as_deref().unwrap_or_default(), fragment).await;
+    let restarted = changed.map_err(|error| {
+        let text = error.to_string();
+        match error {
+            ChangeError::None => no_session(),
+            ChangeError::Often => ApiError::new(Code::TooManyRequests, text),
+            ChangeError::Tag if if_match.is_none() => {
+                ApiError::new(Code::PreconditionRequired, "send the session's ETag in If-Match")
+            }
+            ChangeError::Tag => ApiError::new(Code::PreconditionFailed, text),
+            ChangeError::Peer(_) => ApiError::new(Code::NotAcceptable, text),
         }
-        Some(_) => return Err(ApiError::new(Code::PreconditionFailed, "If-Match is not the session's ETag")),
+    })?;
+    let Some(Restarted { fragment, etag }) = restarted else { return Ok(StatusCode::NO_CONTENT.into_response()) };
+    let mut response = fragment.into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(FRAGMENT));
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
+        response.headers_mut().insert(header::ETAG, etag);
     }
-    // We are ICE-lite: checks come from the client, from wherever they come, and its candidates are not needed.
-    read(&app, request, "application/trickle-ice-sdpfrag", MAX_FRAGMENT).await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    Ok(response)
 }
 
 async fn end(way: Way, State(app): State<Arc<App>>, caller: Caller, names: Named) -> Result<Response, ApiError> {
@@ -220,12 +231,6 @@ fn session_of(names: Named) -> Result<String, ApiError> {
 
 fn no_session() -> ApiError {
     ApiError::new(Code::NotFound, "there is no such session")
-}
-
-/// Of the session's ICE, which is the same as long as the session is.
-fn etag(session: &str) -> HeaderValue {
-    let tag = format!("\"{}\"", &session[..session.len().min(16)]);
-    HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
 /// The body, when it is of this type and no longer.

@@ -37,6 +37,8 @@ pub(super) struct Entry {
     pub name: String,
     /// The credential that made it.
     pub credential: String,
+    /// Names its ICE credentials.
+    pub etag: String,
     pub patches: u32,
     pub connected: bool,
 }
@@ -137,6 +139,13 @@ impl Directory {
         entry.patches <= MAX_PATCHES
     }
 
+    /// Its ICE credentials are others from now on.
+    pub(super) fn renew(&self, id: &str, etag: String) {
+        if let Some(entry) = self.table().sessions.get_mut(id) {
+            entry.etag = etag;
+        }
+    }
+
     /// Connected viewers of the stream.
     pub(super) fn viewers(&self, stream: StreamId) -> u64 {
         let table = self.table();
@@ -154,7 +163,7 @@ mod tests {
 
     fn entry(name: &str, credential: &str) -> Entry {
         let (stream, name, credential) = (StreamId(uuid::Uuid::nil()), name.to_owned(), credential.to_owned());
-        Entry { key: 1, way: Way::Out, stream, name, credential, patches: 0, connected: false }
+        Entry { key: 1, way: Way::Out, stream, name, credential, etag: String::new(), patches: 0, connected: false }
     }
 
     #[test]

@@ -18,11 +18,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD_NO_PAD;
 use media::{ProducerTime, StreamId, StreamName, TrackId, TrackSet};
 use store::{Select, StoreError};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -33,7 +31,7 @@ use crate::ingest::Sink;
 use crate::ingest::whip::{self, Over, Whip};
 use crate::live::PublisherInfo;
 use crate::playback::whep::{self, Unplayable, Viewer};
-use crate::protocol::webrtc::{Credentials, Identity, Kind, Offer, OfferError, Peer, PeerError, stun};
+use crate::protocol::webrtc::{Answer, Credentials, Identity, Kind, Offer, OfferError, Peer, PeerError, stun};
 use crate::workers::SharedTranscodes;
 use addresses::Addresses;
 use directory::{Directory, Entry, Key};
@@ -79,6 +77,8 @@ pub(crate) struct Answered {
     pub id: String,
     /// Our answer.
     pub sdp: String,
+    /// Names the session's ICE credentials.
+    pub etag: String,
 }
 
 /// Why an offer is not answered.
@@ -179,9 +179,9 @@ impl Webrtc {
         if let Some(found) = &found {
             self.rooms.check(found, &who)?;
         }
-        let (credentials, id) = (new_credentials()?, new_id()?);
-        let mut peer = Peer::publisher(&offer, &chosen, &self.identity, &credentials, now)?;
-        let sdp = peer.answer(&self.addresses.candidates(asker.reached), now)?;
+        let id = new_id()?;
+        let mut peer = Peer::publisher(&offer, &chosen, &self.identity, now)?;
+        let answer = peer.answer(&self.addresses.candidates(asker.reached), now)?;
         let key = self.keys.fetch_add(1, Ordering::Relaxed);
         let pictures = chosen.iter().position(|(kind, _)| *kind == Kind::Video);
         let role = Role::Publisher(Publishing {
@@ -192,7 +192,7 @@ impl Webrtc {
             start: Some(self.starter(key, &asker, who, whip::receivers(&chosen, now), pictures)),
         });
         let stream_id = found.map_or(StreamId(uuid::Uuid::nil()), |stream| stream.id);
-        self.enter(key, id, peer, credentials, role, (Way::In, stream_id), asker, now, sdp).await
+        self.enter(key, id, peer, role, (Way::In, stream_id), asker, now, answer).await
     }
 
     /// What takes the seat and publishes, once the peer is connected.
@@ -257,10 +257,10 @@ impl Webrtc {
             Some(from) => self.tracks_at(stream, from).await?.ok_or_else(|| Error::NoMedia(asker.stream.clone()))?,
         };
         let (plan, chosen) = whep::choose(&tracks, &offer, self.settings.transcode)?;
-        let (credentials, id) = (new_credentials()?, new_id()?);
+        let id = new_id()?;
         let sent: Vec<_> = chosen.iter().map(|one| (one.kind, one.offered.clone())).collect();
-        let mut peer = Peer::viewer(&offer, &sent, &self.identity, &credentials, now)?;
-        let sdp = peer.answer(&self.addresses.candidates(asker.reached), now)?;
+        let mut peer = Peer::viewer(&offer, &sent, &self.identity, now)?;
+        let answer = peer.answer(&self.addresses.candidates(asker.reached), now)?;
         let first = |kind| -> Result<Option<u32>, Error> {
             let has = chosen.iter().any(|one| one.kind == kind);
             has.then(|| Ok(u32::from_be_bytes(random().map_err(|_| Error::Random)?) >> 1)).transpose()
@@ -281,7 +281,7 @@ impl Webrtc {
             reports: 0,
             congested: 0,
         });
-        self.enter(key, id, peer, credentials, role, (Way::Out, stream), asker, now, sdp).await
+        self.enter(key, id, peer, role, (Way::Out, stream), asker, now, answer).await
     }
 
     /// The tracks of the first fragment that ends after `from`.
@@ -304,12 +304,11 @@ impl Webrtc {
         key: Key,
         id: String,
         peer: Peer,
-        credentials: Credentials,
         role: Role,
         (way, stream): (Way, StreamId),
         asker: Asker,
         now: Instant,
-        sdp: String,
+        Answer { sdp, credentials }: Answer,
     ) -> Result<Answered, Error> {
         // What is live is seen as long as now is within what the credential may see; the past ends by itself.
         let until = match &role {
@@ -335,12 +334,14 @@ impl Webrtc {
             nominated: None,
         };
         let (name, credential) = (asker.stream.to_string(), asker.principal.id);
-        self.directory.enter(id.clone(), Entry { key, way, stream, name, credential, patches: 0, connected: false });
+        let etag = etag(&session.ufrag);
+        let entry = Entry { key, way, stream, name, credential, etag: etag.clone(), patches: 0, connected: false };
+        self.directory.enter(id.clone(), entry);
         if self.commands.send(Command::Add(Box::new(session))).await.is_err() {
             self.directory.remove(&id);
             return Err(Error::Stopping);
         }
-        Ok(Answered { id, sdp })
+        Ok(Answered { id, sdp, etag })
     }
 
     /// Ends the session of this URL; whether there was one that the credential owns.
@@ -350,18 +351,79 @@ impl Webrtc {
         true
     }
 
-    /// Whether a change of the session of this URL may be made; none when the credential owns no such session.
-    pub(crate) fn may_change(&self, way: Way, stream: &StreamName, id: &str, principal: &Principal) -> Option<bool> {
-        self.directory.owned(id, way, stream.as_str(), &principal.id)?;
-        Some(self.directory.patch(id))
+    /// Changes the session of this URL as `fragment` says, a part of an offer: new candidates are none of our business, since the
+    /// peer's checks tell where it is; new credentials restart ICE.
+    ///
+    /// # Errors
+    /// When the credential owns no such session, `if_match` is not its tag, or it was changed too often.
+    pub(crate) async fn change(
+        &self,
+        way: Way,
+        asker: &Asker,
+        id: &str,
+        if_match: &str,
+        fragment: &str,
+    ) -> Result<Option<Restarted>, ChangeError> {
+        let entry =
+            self.directory.owned(id, way, asker.stream.as_str(), &asker.principal.id).ok_or(ChangeError::None)?;
+        if !self.directory.patch(id) {
+            return Err(ChangeError::Often);
+        }
+        if if_match != "*" && if_match != entry.etag {
+            return Err(ChangeError::Tag);
+        }
+        let Some(theirs) = Credentials::of_sdp(fragment) else {
+            // Candidates alone name the session by its tag (RFC 9725 section 4.3.1).
+            return if if_match == "*" { Err(ChangeError::Tag) } else { Ok(None) };
+        };
+        let (reply, answered) = oneshot::channel();
+        let here = self.addresses.candidates(asker.reached);
+        let command = Command::Restart { key: entry.key, theirs, here, reply };
+        self.commands.send(command).await.map_err(|_| ChangeError::None)?;
+        let Some(Answer { sdp, credentials }) = answered.await.map_err(|_| ChangeError::None)?? else {
+            return Ok(None);
+        };
+        let etag = etag(&credentials.ufrag);
+        self.directory.renew(id, etag.clone());
+        // RFC 8840 section 9.1: the lines about ICE, by the section that carries it.
+        let kept = ["a=ice-ufrag:", "a=ice-pwd:", "a=candidate:", "a=end-of-candidates", "a=ice-lite", "a=mid:", "m="];
+        let mut lines: Vec<&str> = Vec::new();
+        for line in sdp.lines().filter(|line| kept.iter().any(|start| line.starts_with(start))) {
+            // Those of the first section are those of all.
+            if line.starts_with("m=") && lines.iter().any(|line| line.starts_with("m=")) {
+                break;
+            }
+            lines.push(line);
+        }
+        let fragment = lines.iter().flat_map(|line| [line, "\r\n"]).collect();
+        Ok(Some(Restarted { fragment, etag }))
     }
 }
 
-/// RFC 8445 section 5.3 asks for 24 and 128 bits; the password alone keeps strangers out.
-fn new_credentials() -> Result<Credentials, Error> {
-    let (ufrag, password) = (random::<9>(), random::<24>());
-    let (ufrag, password) = (ufrag.map_err(|_| Error::Random)?, password.map_err(|_| Error::Random)?);
-    Ok(Credentials { ufrag: BASE64_STANDARD_NO_PAD.encode(ufrag), password: BASE64_STANDARD_NO_PAD.encode(password) })
+/// What a restart of ICE is answered with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Restarted {
+    /// The part of our answer that changed.
+    pub fragment: String,
+    pub etag: String,
+}
+
+/// Why a session is not changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChangeError {
+    #[error("there is no such session")]
+    None,
+    #[error("the session was changed too often; make a new one")]
+    Often,
+    #[error("If-Match is not the session's ETag")]
+    Tag,
+    #[error("ICE cannot be restarted: {0}")]
+    Peer(#[from] PeerError),
+}
+
+/// The entity tag of an ICE session (RFC 9725 section 4.3.1).
+fn etag(ufrag: &str) -> String {
+    format!("\"{ufrag}\"")
 }
 
 fn new_id() -> Result<String, Error> {

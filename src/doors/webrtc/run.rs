@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use store::Clock;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +20,7 @@ use super::socket::{Came, Socket};
 use crate::auth::Access;
 use crate::live::Hub;
 use crate::playback::whep::{Catchup, Fed, Packed, Past, Relay, Sending, Units};
-use crate::protocol::webrtc::{State, stun};
+use crate::protocol::webrtc::{Answer, Credentials, PeerError, State, stun};
 use crate::workers::SharedTranscodes;
 
 /// Media that waits for the loop; relays wait beyond that.
@@ -41,6 +41,13 @@ pub(super) enum Command {
     End(Key, &'static str),
     /// Ask a publisher for a key picture.
     AskForKeyPicture(Key),
+    /// The peer goes on with other ICE credentials: our answer, or none when they are those it has.
+    Restart {
+        key: Key,
+        theirs: Credentials,
+        here: Vec<SocketAddr>,
+        reply: oneshot::Sender<Result<Option<Answer>, PeerError>>,
+    },
 }
 
 /// What is watched, and by whom.
@@ -176,6 +183,19 @@ impl Loop {
                 self.sessions.insert(session.key, *session);
             }
             Command::End(key, why) => self.end(key, why),
+            Command::Restart { key, theirs, here, reply } => {
+                // Without a session there is nobody who answers, which says as much.
+                let Some(session) = self.sessions.get_mut(&key) else { return };
+                let answered = session.restart(&theirs, &here, now);
+                if let Ok(Some(Answer { credentials, .. })) = &answered {
+                    self.by_ufrag.retain(|_, named| *named != key);
+                    self.by_ufrag.insert(credentials.ufrag.clone(), key);
+                    self.look_at = now;
+                }
+                // Whoever asked may have gone.
+                let _ = reply.send(answered);
+                self.flush(key);
+            }
             Command::AskForKeyPicture(key) => {
                 let Some(session) = self.sessions.get_mut(&key) else { return };
                 let Role::Publisher(publishing) = &session.role else { return };

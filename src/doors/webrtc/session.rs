@@ -16,7 +16,7 @@ use crate::ingest::whip::Incoming;
 use crate::playback::whep::{Catchup, Packed, Plan, Sending, Viewer};
 use crate::protocol::rtp::receive::Moment;
 use crate::protocol::rtp::rtcp::unix_micros_to_ntp;
-use crate::protocol::webrtc::{Kind, Peer, Report, State, stun};
+use crate::protocol::webrtc::{Answer, Credentials, Kind, Peer, PeerError, Report, State, stun};
 
 /// Between an offer and a connection.
 const SET_UP: Duration = Duration::from_secs(10);
@@ -102,7 +102,7 @@ pub(super) enum Role {
 pub(super) struct Session {
     pub key: Key,
     pub id: String,
-    /// Our user fragments: that of the offer, and after a restart the newer one.
+    /// Our user fragment, another one after a restart.
     pub ufrag: String,
     pub password: hmac::Key,
     pub peer: Peer,
@@ -139,6 +139,24 @@ impl Session {
         self.addresses.push((address, ours));
         let spare = self.addresses.iter().position(|(known, _)| Some(*known) != self.nominated).unwrap_or(0);
         (self.addresses.len() > MAX_ADDRESSES).then(|| self.addresses.remove(spare).0)
+    }
+
+    /// The peer goes on with other ICE credentials; none when they are those it has.
+    pub(super) fn restart(
+        &mut self,
+        theirs: &Credentials,
+        here: &[SocketAddr],
+        now: Instant,
+    ) -> Result<Option<Answer>, PeerError> {
+        if self.peer.has(theirs) {
+            return Ok(None);
+        }
+        let answer = self.peer.restart(theirs, here, now)?;
+        self.password = stun::key(&answer.credentials.password);
+        self.ufrag = answer.credentials.ufrag.clone();
+        self.nominated = None;
+        self.due = now;
+        Ok(Some(answer))
     }
 
     /// Another session's peer has proven to be at `address`.

@@ -21,4 +21,4 @@ pub(crate) mod stun;
 pub(crate) use hears::Report;
 pub(crate) use identity::Identity;
 pub(crate) use offer::{Kind, Offer, OfferError, Offered, Section};
-pub(crate) use peer::{Credentials, Peer, PeerError, State};
+pub(crate) use peer::{Answer, Credentials, Peer, PeerError, State};

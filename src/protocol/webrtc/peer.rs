@@ -60,11 +60,30 @@ impl From<rtc::shared::error::Error> for PeerError {
     }
 }
 
-/// Our ICE user fragment and password: 48 and 192 random bits.
+/// An ICE user fragment and password.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Credentials {
     pub ufrag: String,
     pub password: String,
+}
+
+impl Credentials {
+    /// Those that a description or a part of one gives (RFC 8839 section 5.4), when they are as long as they must be.
+    pub(crate) fn of_sdp(sdp: &str) -> Option<Credentials> {
+        let value = |start: &str| sdp.lines().find_map(|line| line.trim_end().strip_prefix(start)).map(str::to_owned);
+        let (ufrag, password) = (value("a=ice-ufrag:")?, value("a=ice-pwd:")?);
+        let is_ice = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/');
+        let fits = (4..=256).contains(&ufrag.len()) && (22..=256).contains(&password.len());
+        (fits && is_ice(&ufrag) && is_ice(&password)).then_some(Credentials { ufrag, password })
+    }
+}
+
+/// What we say to an offer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Answer {
+    pub sdp: String,
+    /// By which the peer's checks are known.
+    pub credentials: Credentials,
 }
 
 /// How far a peer is.
@@ -112,6 +131,8 @@ pub(crate) struct Peer {
     /// Boxed: it has many kilobytes, and peers are handed from task to task.
     connection: Box<RTCPeerConnection>,
     heard: Heard,
+    /// What it offered, for an offer of the same with other credentials.
+    offer: String,
     senders: Vec<Sender>,
     /// Number of the capture time extension, for each payload type that has it.
     capture_ids: Vec<(u8, u8)>,
@@ -127,7 +148,6 @@ impl Peer {
         offer: &Offer,
         chosen: &[(Kind, Offered)],
         identity: &Identity,
-        credentials: &Credentials,
         now: Instant,
     ) -> Result<Peer, PeerError> {
         let mut engine = MediaEngine::default();
@@ -148,14 +168,15 @@ impl Peer {
         let reports = rtc::interceptor::ReceiverReportBuilder::new().build();
         let registry = configure_twcc_receiver_only(registry.with(Slot::ReceiverReport, reports), &mut engine)?;
         let heard = Heard::default();
-        let mut connection = build(engine, registry, &heard, identity, credentials, now)?;
+        let mut connection = build(engine, registry, &heard, identity, now)?;
         connection.set_remote_description(now, RTCSessionDescription::offer(offer.plain.clone())?)?;
         let capture_ids = chosen.iter().filter_map(|(kind, codec)| {
             let section = offer.sections.iter().find(|section| section.kind == *kind && section.sends)?;
             Some((codec.payload_type, section.extension(CAPTURE_TIME_URI)?))
         });
         let capture_ids = capture_ids.collect();
-        Ok(Peer { connection, heard, senders: Vec::new(), capture_ids, state: State::Connecting })
+        let offer = offer.plain.clone();
+        Ok(Peer { connection, heard, offer, senders: Vec::new(), capture_ids, state: State::Connecting })
     }
 
     /// A peer that gets a track of each of these codecs of its offer; [`Peer::send`] names them by their place.
@@ -166,7 +187,6 @@ impl Peer {
         offer: &Offer,
         chosen: &[(Kind, Offered)],
         identity: &Identity,
-        credentials: &Credentials,
         now: Instant,
     ) -> Result<Peer, PeerError> {
         let mut engine = MediaEngine::default();
@@ -176,7 +196,7 @@ impl Peer {
         let responder = NackResponderBuilder::new().with_size(REPAIRABLE_PACKETS).build();
         let registry = Registry::new().with(Slot::NackResponder, responder);
         let heard = Heard::default();
-        let mut connection = build(engine, registry, &heard, identity, credentials, now)?;
+        let mut connection = build(engine, registry, &heard, identity, now)?;
         let mut senders = Vec::new();
         for (kind, codec) in chosen {
             let ssrc = random_u32(identity)?;
@@ -205,17 +225,48 @@ impl Peer {
             senders.push(Sender { track, ssrc, payload_type: codec.payload_type, sequence, packets: 0, bytes: 0 });
         }
         connection.set_remote_description(now, RTCSessionDescription::offer(offer.plain.clone())?)?;
-        Ok(Peer { connection, heard, senders, capture_ids: Vec::new(), state: State::Connecting })
+        let offer = offer.plain.clone();
+        Ok(Peer { connection, heard, offer, senders, capture_ids: Vec::new(), state: State::Connecting })
     }
 
     /// Our answer, with `here` as the addresses at which we can be reached.
     ///
     /// # Errors
     /// When the offer and what was chosen of it have no answer.
-    pub(crate) fn answer(&mut self, here: &[SocketAddr], now: Instant) -> Result<String, PeerError> {
+    pub(crate) fn answer(&mut self, here: &[SocketAddr], now: Instant) -> Result<Answer, PeerError> {
         let answer = self.connection.create_answer(None)?;
         self.connection.set_local_description(now, answer.clone())?;
-        Ok(with_candidates(&answer.sdp, here))
+        let sdp = with_candidates(&answer.sdp, here);
+        let credentials =
+            Credentials::of_sdp(&sdp).ok_or(PeerError::Library("an answer without credentials".into()))?;
+        Ok(Answer { sdp, credentials })
+    }
+
+    /// The peer's network changed: it goes on with these credentials, and we with new ones (RFC 8445 section 9). Keys and media
+    /// stay what they are.
+    ///
+    /// # Errors
+    /// When the session cannot be answered anew; it is as it was.
+    pub(crate) fn restart(
+        &mut self,
+        theirs: &Credentials,
+        here: &[SocketAddr],
+        now: Instant,
+    ) -> Result<Answer, PeerError> {
+        let renewed = self.offer.lines().map(|line| match line.split_once(':') {
+            Some(("a=ice-ufrag", _)) => format!("a=ice-ufrag:{}\r\n", theirs.ufrag),
+            Some(("a=ice-pwd", _)) => format!("a=ice-pwd:{}\r\n", theirs.password),
+            _ => format!("{line}\r\n"),
+        });
+        let offer: String = renewed.collect();
+        self.connection.set_remote_description(now, RTCSessionDescription::offer(offer.clone())?)?;
+        self.offer = offer;
+        self.answer(here, now)
+    }
+
+    /// Whether these are the peer's own credentials.
+    pub(crate) fn has(&self, theirs: &Credentials) -> bool {
+        Credentials::of_sdp(&self.offer).as_ref() == Some(theirs)
     }
 
     /// Takes a datagram. What is no packet of this peer's is dropped.
@@ -356,7 +407,6 @@ fn build(
     registry: Registry,
     heard: &Heard,
     identity: &Identity,
-    credentials: &Credentials,
     now: Instant,
 ) -> Result<Box<RTCPeerConnection>, PeerError> {
     let registry = registry.with(Slot::from(11_500), Listener::new(heard.clone()));
@@ -365,7 +415,6 @@ fn build(
         .with_lite(true)
         // The peer of a lite agent begins (RFC 8842 section 5.3 leaves it open; browsers offer actpass).
         .with_answering_dtls_role(RTCDtlsRole::Server)
-        .with_ice_credentials(credentials.ufrag.clone(), credentials.password.clone())
         .with_ice_timeouts(Some(DISCONNECTED), Some(CONSENT - DISCONNECTED), Some(Duration::from_secs(2)))
         .with_srtp_protection_profiles(vec![
             SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
