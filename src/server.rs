@@ -124,6 +124,7 @@ impl Running {
         let metrics = telemetry::start_metrics()?;
         live::describe_metrics();
         workers::describe_metrics();
+        webrtc::describe_metrics();
         let data_dir = config.server.data_dir.clone();
         make_data_dir(&data_dir)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);

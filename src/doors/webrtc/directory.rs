@@ -1,6 +1,6 @@
 //! The sessions as HTTP sees them: who owns which, and how many there are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -62,6 +62,8 @@ pub(super) struct Directory(Arc<Mutex<Table>>);
 struct Table {
     sessions: HashMap<String, Entry>,
     pending: usize,
+    /// Connected viewers of each stream that has some.
+    viewers: HashMap<StreamId, u64>,
     offers: HashMap<IpAddr, Bucket>,
 }
 
@@ -109,18 +111,29 @@ impl Directory {
     pub(super) fn connected(&self, id: &str) {
         let mut table = self.table();
         let Some(entry) = table.sessions.get_mut(id) else { return };
-        if !std::mem::replace(&mut entry.connected, true) {
-            table.pending -= 1;
+        let (stream, way) = (entry.stream, entry.way);
+        if std::mem::replace(&mut entry.connected, true) {
+            return;
+        }
+        table.pending -= 1;
+        if way == Way::Out {
+            *table.viewers.entry(stream).or_default() += 1;
         }
     }
 
     /// It is over.
     pub(super) fn remove(&self, id: &str) {
         let mut table = self.table();
-        if let Some(entry) = table.sessions.remove(id)
-            && !entry.connected
-        {
+        let Some(entry) = table.sessions.remove(id) else { return };
+        if !entry.connected {
             table.pending -= 1;
+        } else if entry.way == Way::Out
+            && let hash_map::Entry::Occupied(mut viewers) = table.viewers.entry(entry.stream)
+        {
+            *viewers.get_mut() -= 1;
+            if *viewers.get() == 0 {
+                viewers.remove();
+            }
         }
     }
 
@@ -148,12 +161,7 @@ impl Directory {
 
     /// Connected viewers of the stream.
     pub(super) fn viewers(&self, stream: StreamId) -> u64 {
-        let table = self.table();
-        table
-            .sessions
-            .values()
-            .filter(|entry| entry.stream == stream && entry.way == Way::Out && entry.connected)
-            .count() as u64
+        self.table().viewers.get(&stream).copied().unwrap_or(0)
     }
 }
 
@@ -190,7 +198,7 @@ mod tests {
         assert_eq!(admit(1, 1), Err(Refused::Sessions));
         assert_eq!(directory.viewers(StreamId(uuid::Uuid::nil())), 1);
         directory.remove("a");
-        assert_eq!(admit(1, 1), Ok(()));
+        assert_eq!((admit(1, 1), directory.viewers(StreamId(uuid::Uuid::nil()))), (Ok(()), 0));
     }
 
     #[test]

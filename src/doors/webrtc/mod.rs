@@ -44,6 +44,25 @@ pub(crate) use socket::bind;
 /// Commands that wait for the loop.
 const MAX_COMMANDS: usize = 1_024;
 
+/// Says what the door's metrics mean; call once, after the recorder of metrics is installed.
+pub(crate) fn describe_metrics() {
+    metrics::describe_gauge!("kinora_webrtc_sessions", "WebRTC sessions, by way and by whether they are connected");
+    metrics::describe_histogram!(
+        "kinora_webrtc_connect_seconds",
+        metrics::Unit::Seconds,
+        "From an offer to a connection"
+    );
+    metrics::describe_counter!("kinora_webrtc_dropped_packets_total", "Packets that there was no room for, by way");
+    metrics::describe_counter!(
+        "kinora_webrtc_refused_datagrams_total",
+        "Datagrams of nobody who has proven who they are"
+    );
+    metrics::describe_counter!(
+        "kinora_webrtc_skips_total",
+        "Times that viewers of a stream were behind what memory holds"
+    );
+}
+
 /// How the door behaves.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {

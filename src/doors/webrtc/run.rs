@@ -418,6 +418,7 @@ impl Loop {
         let check = now.saturating_duration_since(self.checked) >= CHECK_EVERY;
         if check {
             self.checked = now;
+            self.count();
         }
         self.looked = now;
         let (mut next, mut over) = (now + LOOK_EVERY, Vec::new());
@@ -452,6 +453,18 @@ impl Loop {
         self.look_at = next.max(now + LOOK_NOT_BEFORE);
     }
 
+    /// Says how many sessions there are.
+    fn count(&self) {
+        for (way, is_out) in [("in", false), ("out", true)] {
+            for (state, is_connected) in [("connecting", false), ("connected", true)] {
+                let counted = self.sessions.values().filter(|session| {
+                    matches!(session.role, Role::Viewer(_)) == is_out && session.connected.is_some() == is_connected
+                });
+                metrics::gauge!("kinora_webrtc_sessions", "way" => way, "state" => state).set(counted.count() as f64);
+            }
+        }
+    }
+
     fn end(&mut self, key: Key, why: &str) {
         let Some(mut session) = self.sessions.remove(&key) else { return };
         session.peer.close();
@@ -483,6 +496,7 @@ impl Loop {
             self.sessions.shrink_to_fit();
             self.by_ufrag.shrink_to_fit();
             self.by_address.shrink_to_fit();
+            self.count();
         }
     }
 }

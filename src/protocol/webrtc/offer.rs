@@ -101,7 +101,7 @@ impl Section {
 pub(crate) struct Offer {
     /// Sound and pictures, in order.
     pub sections: Vec<Section>,
-    /// The offer without candidates (we are ICE-lite and need none), without layers of simulcast (one encoding is what is
+    /// The offer without candidates (we are ICE-lite and need none), with one layer of simulcast (one encoding is what is
     /// recorded), for those who answer it.
     pub plain: String,
     /// The peer's ICE user fragment and password.
@@ -248,10 +248,43 @@ fn extension(value: &str) -> Option<(u8, String)> {
     Some((id, parts.next()?.to_owned()))
 }
 
-/// The offer without what we do not take up.
+/// The offer without what we do not take up: candidates, and of the layers of simulcast (RFC 8853) all but the first.
 fn plain(text: &str) -> String {
-    let dropped = ["a=candidate:", "a=end-of-candidates", "a=simulcast:", "a=rid:"];
-    let kept = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
-    let kept = kept.filter(|line| !dropped.iter().any(|start| line.starts_with(start)));
-    kept.flat_map(|line| [line, "\r\n"]).collect()
+    let (mut out, mut layer) = (String::with_capacity(text.len()), None);
+    for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
+        if line.starts_with("m=") {
+            layer = None;
+        }
+        if line.starts_with("a=candidate:") || line == "a=end-of-candidates" {
+            continue;
+        }
+        if let Some(rid) = line.strip_prefix("a=rid:") {
+            let id = rid.split(' ').next().unwrap_or_default();
+            if *layer.get_or_insert(id) != id {
+                continue;
+            }
+        }
+        match line.strip_prefix("a=simulcast:") {
+            // The layers are listed before they are said to belong together.
+            Some(_) => out.extend(layer.iter().flat_map(|id| ["a=simulcast:send ", *id, "\r\n"])),
+            None => out.extend([line, "\r\n"]),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_layer_of_simulcast_is_taken_up_and_no_candidate() {
+        let section = "m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:0\r\n";
+        let layers = "a=rid:h send\r\na=rid:m send\r\na=rid:l send\r\na=simulcast:send h;m;l\r\n";
+        let candidate = "a=candidate:1 1 udp 1 169.254.169.254 80 typ host\r\na=end-of-candidates\r\n";
+        assert_eq!(
+            plain(&format!("v=0\r\n{section}{layers}{candidate}")),
+            format!("v=0\r\n{section}a=rid:h send\r\na=simulcast:send h\r\n")
+        );
+    }
 }

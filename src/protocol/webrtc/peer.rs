@@ -26,6 +26,7 @@ use rtc::rtp_transceiver::rtp_sender::{
     RTCRtpHeaderExtensionCapability, RTCRtpRtxParameters, RtpCodecKind,
 };
 use rtc::sansio::Protocol;
+use rtc::sdp::extmap::{SDES_MID_URI, SDES_REPAIR_RTP_STREAM_ID_URI, SDES_RTP_STREAM_ID_URI};
 use rtc::shared::marshal::Marshal;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
@@ -155,7 +156,8 @@ impl Peer {
             register(&mut engine, *kind, codec)?;
         }
         for kind in [RtpCodecKind::Audio, RtpCodecKind::Video] {
-            for uri in [CAPTURE_TIME_URI, rtc::sdp::extmap::SDES_MID_URI] {
+            // Of layers of simulcast the packets tell by an extension which they are of, and no description does.
+            for uri in [CAPTURE_TIME_URI, SDES_MID_URI, SDES_RTP_STREAM_ID_URI, SDES_REPAIR_RTP_STREAM_ID_URI] {
                 engine.register_header_extension(
                     RTCRtpHeaderExtensionCapability { uri: uri.to_owned() },
                     kind,
