@@ -348,6 +348,7 @@ impl Webrtc {
             stream_name: asker.stream.to_string(),
             since: now,
             connected: None,
+            heard: now,
             due: now + Duration::from_millis(100),
             addresses: Vec::new(),
             nominated: None,

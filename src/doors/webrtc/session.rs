@@ -20,6 +20,9 @@ use crate::protocol::webrtc::{Answer, Credentials, Kind, Peer, PeerError, Report
 
 /// Between an offer and a connection.
 const SET_UP: Duration = Duration::from_secs(10);
+/// A page that is closed says nothing. Peers that are there send a check or a report each 6 s at least, and one that comes
+/// back later makes a new session.
+const SILENCE: Duration = Duration::from_secs(10);
 /// Addresses of a peer that have proven themselves: it may move from one network to another.
 const MAX_ADDRESSES: usize = 4;
 /// Between sender reports; the first follow the first picture quickly, so that sound and picture meet soon.
@@ -113,6 +116,8 @@ pub(super) struct Session {
     pub stream_name: String,
     pub since: Instant,
     pub connected: Option<Instant>,
+    /// When the newest datagram came from where the peer has proven to be.
+    pub heard: Instant,
     pub due: Instant,
     /// Where the peer has proven to be, newest last, and which of our addresses it uses.
     pub addresses: Vec<(SocketAddr, Option<IpAddr>)>,
@@ -173,6 +178,7 @@ impl Session {
         clock: &dyn Clock,
         now: Instant,
     ) -> Option<Wish> {
+        self.heard = now;
         self.peer.receive(from, bytes, now);
         self.take(clock, now)
     }
@@ -228,6 +234,7 @@ impl Session {
             State::Connecting if now.saturating_duration_since(self.since) > SET_UP => {
                 Some("no connection was made in time")
             }
+            State::Connected if now.saturating_duration_since(self.heard) > SILENCE => Some("the peer fell silent"),
             State::Connecting | State::Connected => None,
         }
     }

@@ -47,6 +47,8 @@ const DISCONNECTED: Duration = Duration::from_secs(5);
 const MTU: usize = 1_400;
 /// The port that `rtc` believes we listen at: the socket is none of its business.
 const ANY_PORT: u16 = 9;
+/// First byte of a DTLS record with an alert (RFC 6347 section 4.1).
+const DTLS_ALERT: u8 = 21;
 
 /// Why a peer could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -300,6 +302,11 @@ impl Peer {
     /// The next datagram to send.
     pub(crate) fn next_outgoing(&mut self) -> Option<Outgoing> {
         let written = self.connection.poll_write()?;
+        // `rtc` answers a peer's goodbye (close_notify, RFC 5246 section 7.2.1) and goes on as if it were there. Only what
+        // was decrypted with the session's keys is answered so.
+        if written.message.first() == Some(&DTLS_ALERT) {
+            self.state = State::Over;
+        }
         Some(Outgoing { to: written.transport.peer_addr, bytes: written.message })
     }
 
