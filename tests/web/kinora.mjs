@@ -51,6 +51,7 @@ export class Server {
     const ready = JSON.parse(line);
     server.http = `http://${ready.http}`;
     server.rtsp = ready.rtsp;
+    server.webrtc = ready.webrtc;
     server.admin = readFileSync(join(server.data, "admin-token"), "utf8").trim();
     server.cameras = [];
     const key = await server.call("POST", "/v1/keys", { kind: "publish_secret", streams: "*" });
