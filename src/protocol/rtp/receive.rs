@@ -109,7 +109,8 @@ impl Receiver {
     /// Of a peer of WebRTC: missing packets are sent again when asked (RFC 4588) and waited for longer, and random access
     /// points bring their parameter sets.
     pub(crate) fn of_webrtc(self) -> Receiver {
-        Receiver { reorder: Reorder::repaired(), describe: self.describe.in_band(), ..self }
+        let (reorder, sequence) = (Reorder::repaired(), Sequence::repaired());
+        Receiver { reorder, sequence, describe: self.describe.in_band(), ..self }
     }
 
     /// The track, once described: by the SDP, or by parameter sets or a key frame in band.

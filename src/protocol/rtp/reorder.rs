@@ -10,7 +10,7 @@ pub(crate) const MAX_PACKETS: usize = 256;
 /// Longest wait for a missing packet.
 pub(crate) const MAX_WAIT: Duration = Duration::from_millis(200);
 /// The same where missing packets are asked for and sent again: some round trips over a continent.
-const MAX_PACKETS_REPAIRED: usize = 1_024;
+pub(crate) const MAX_PACKETS_REPAIRED: usize = 1_024;
 const MAX_WAIT_REPAIRED: Duration = Duration::from_millis(600);
 
 /// What became of a packet.

@@ -1,5 +1,7 @@
 //! Wire counters that wrap, extended on arrival and never seen short again.
 
+use super::reorder::MAX_PACKETS_REPAIRED;
+
 /// Steps ahead beyond this are a new start rather than loss (RFC 3550 appendix A.1, MAX_DROPOUT).
 const MAX_AHEAD: i64 = 3_000;
 /// Steps back up to this are late or doubled packets (appendix A.1, MAX_MISORDER).
@@ -10,27 +12,39 @@ const MAX_BACK: i64 = 100;
 pub(crate) enum Arrival {
     /// The first packet, or the first after a new start: order begins anew at this extended number.
     Start(i64),
-    /// Ahead of everything before, or late by less than [`MAX_BACK`].
+    /// Ahead of everything before, or late by no more than is waited for.
     At(i64),
     /// Neither; believed when the next packet follows it.
     Doubtful,
 }
 
 /// Extends 16-bit sequence numbers; a source that starts anew is believed at its second packet in a row.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sequence {
     highest: Option<i64>,
     doubtful_next: Option<u16>,
+    max_back: i64,
+}
+
+impl Default for Sequence {
+    fn default() -> Sequence {
+        Sequence { highest: None, doubtful_next: None, max_back: MAX_BACK }
+    }
 }
 
 impl Sequence {
+    /// For a source that sends missing packets again: two of them in a row are no new start.
+    pub(crate) fn repaired() -> Sequence {
+        Sequence { max_back: MAX_PACKETS_REPAIRED as i64, ..Sequence::default() }
+    }
+
     /// Extends `sequence`.
     pub(crate) fn extend(&mut self, sequence: u16) -> Arrival {
         let Some(highest) = self.highest else {
             return self.start(sequence);
         };
         let step = i64::from(sequence.wrapping_sub(highest as u16) as i16);
-        if (-MAX_BACK..=MAX_AHEAD).contains(&step) {
+        if (-self.max_back..=MAX_AHEAD).contains(&step) {
             self.doubtful_next = None;
             self.highest = Some(highest.max(highest + step));
             return Arrival::At(highest + step);
@@ -105,6 +119,17 @@ mod tests {
         assert_eq!(sequence.extend(11), Arrival::At(11));
         assert_eq!(sequence.extend(40_001), Arrival::Doubtful);
         assert_eq!(sequence.extend(40_002), Arrival::Start(40_002));
+    }
+
+    #[test]
+    fn packets_that_come_again_late_are_no_new_start_where_they_were_asked_for() {
+        for (mut sequence, expected) in
+            [(Sequence::default(), Arrival::Start(801)), (Sequence::repaired(), Arrival::At(801))]
+        {
+            sequence.extend(1_000);
+            sequence.extend(800);
+            assert_eq!(sequence.extend(801), expected);
+        }
     }
 
     #[test]
