@@ -32,6 +32,7 @@ use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
 use super::hears::{Heard, Listener, Report};
 use super::{Identity, Kind, Offer, Offered};
+use crate::protocol::rtp::reorder::MAX_PACKETS_REPAIRED;
 
 /// The capture time of a frame by the sender's clock
 /// (<http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time>).
@@ -40,6 +41,9 @@ const CAPTURE_TIME_URI: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs
 const REPAIRABLE_PACKETS: u16 = 512;
 /// Between requests for what a publisher's packets are missing.
 const REPAIR_EVERY: Duration = Duration::from_millis(40);
+/// Packets behind the newest that are still taken: a peer without RTX (aiortc) sends a lost packet again as it was, and the
+/// 64 that RFC 3711 section 3.3.2 asks for are a seventh of a second of video.
+const REPLAY_WINDOW: usize = MAX_PACKETS_REPAIRED;
 /// Consent is lost after so long without a check (RFC 7675 section 5.1).
 const CONSENT: Duration = Duration::from_secs(30);
 const DISCONNECTED: Duration = Duration::from_secs(5);
@@ -429,6 +433,7 @@ fn build(
             SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
             SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
         ])
+        .with_srtp_replay_protection_window(REPLAY_WINDOW)
         .with_receive_mtu(MTU)
         .build();
     let configuration = RTCConfigurationBuilder::new().with_certificates(vec![identity.certificate.clone()]).build();
