@@ -94,7 +94,8 @@ fn as_it_is<'a>(track: &Track, section: &'a Section) -> Result<&'a Offered, Unpl
         return Err(Unplayable::Reordered);
     }
     let of_name = section.codecs.iter().filter(|codec| codec.name().eq_ignore_ascii_case(name));
-    let best = of_name.filter_map(|codec| Some((fitness(track, codec)?, codec))).max_by_key(|(fit, _)| *fit);
+    // Of those that fit as well, the one that the viewer likes best: it comes first, and the last of the largest is taken.
+    let best = of_name.rev().filter_map(|codec| Some((fitness(track, codec)?, codec))).max_by_key(|(fit, _)| *fit);
     let missing = || Unplayable::NotOffered { offered: section.names(), wanted: named(track) };
     best.map(|(_, codec)| codec).ok_or_else(missing)
 }
