@@ -3,23 +3,11 @@
 use std::process::{Command, Stdio};
 
 use crate::clips::clip;
+use crate::dice::Dice;
 use crate::media_files::{decoded_frames, packets};
 use crate::server::Server;
 use crate::sync;
 use crate::wire::{self, Recording, Tap};
-
-/// Small numbers that look random; the same ones for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    /// Below `sides`.
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % sides as u64) as usize
-    }
-}
 
 /// What FFmpeg sends for the clip with flashes and beeps, as fast as it is taken.
 fn record(server: &Server) -> Recording {

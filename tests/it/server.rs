@@ -21,6 +21,8 @@ pub(crate) struct Server {
     pub rtsp: String,
     /// `127.0.0.1:port`, TLS.
     pub rtsps: String,
+    /// `127.0.0.1:port`, UDP.
+    pub webrtc: String,
     /// The admin token.
     pub admin: String,
     /// How long it took from start to the ready line.
@@ -107,6 +109,7 @@ impl Server {
             http: format!("http://{}", ready["http"].as_str().expect("an HTTP address")),
             https: ready["https"].as_str().expect("an HTTPS address").to_owned(),
             rtsps: ready["rtsps"].as_str().expect("an RTSPS address").to_owned(),
+            webrtc: ready["webrtc"].as_str().expect("a WebRTC address").to_owned(),
             rtsp: ready["rtsp"].as_str().expect("an RTSP address").to_owned(),
             admin: admin.trim().to_owned(),
             ready_after,
@@ -163,15 +166,41 @@ impl Server {
 
     /// A request with this token or none.
     pub(crate) fn request(&self, method: &str, path: &str, token: Option<&str>, body: Option<Value>) -> Answer {
-        let body = body.map(|value| value.to_string());
+        match body {
+            Some(body) => self.send(method, path, token, "application/json", body.to_string().as_bytes()),
+            None => self.send(method, path, token, "", b""),
+        }
+    }
+
+    /// A request with a body of any type; of none when that is empty.
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        content_type: &str,
+        body: &[u8],
+    ) -> Answer {
+        self.send_with(method, path, token, &[("content-type", content_type)], body)
+    }
+
+    /// A request with these headers, as far as they have a value.
+    pub(crate) fn send_with(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         let mut request = http::Request::builder().method(method).uri(format!("{}{path}", self.http));
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        if body.is_some() {
-            request = request.header("content-type", "application/json");
+        for (name, value) in headers.iter().filter(|(_, value)| !value.is_empty()) {
+            request = request.header(*name, *value);
         }
-        let request = request.body(body.unwrap_or_default()).expect("a request");
+        let request = request.body(body).expect("a request");
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .allow_non_standard_methods(true)

@@ -69,7 +69,8 @@ fn descriptors(server: &Server) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("its descriptors").count()
 }
 
-fn memory_mib(server: &Server) -> u64 {
+/// Resident memory of the server.
+pub(crate) fn memory_mib(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("its status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("resident memory");
     line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") / 1024
