@@ -23,6 +23,10 @@ function query(path: string, parameters: Record<string, string | number | undefi
 export const hlsPath = (name: string, from?: number, to?: number): string =>
   query(`/hls/${name}/index.m3u8`, { from: from && rfc(from), to: to && rfc(to) });
 
+export const whepPath = (name: string): string => `/whep/${name}`;
+
+export const whipPath = (name: string): string => `/whip/${name}`;
+
 export const clipPath = (name: string, { from, to }: Range): string =>
   query(`/v1/streams/${name}/clip.mp4`, { from: rfc(from), to: rfc(to) });
 

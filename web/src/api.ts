@@ -1,6 +1,7 @@
 // The native API, as far as the console uses it. Times in answers are RFC 3339 texts with microseconds; times that the
 // console gives are milliseconds since the epoch.
 
+import { learn } from "./clock";
 import { token } from "./session";
 
 export interface Track {
@@ -70,7 +71,7 @@ export interface Server {
     write_rate: number;
     seconds_left?: number;
   };
-  listeners: { http?: string; https?: string; rtsp?: string; rtsps?: string };
+  listeners: { http?: string; https?: string; rtsp?: string; rtsps?: string; webrtc?: string };
   publishers: number;
   connections: number;
   unpersisted_fragments: number;
@@ -135,13 +136,20 @@ export async function send(method: string, path: string, signal?: AbortSignal, b
   const headers: Record<string, string> = { authorization: `Bearer ${token() ?? ""}` };
   if (body !== undefined) headers["content-type"] = "application/json";
   if (accept !== undefined) headers["accept"] = accept;
+  return ask(path, { method, headers, signal: signal ?? null, body: body === undefined ? null : JSON.stringify(body) });
+}
+
+/** Asks, and gives the answer when it is no refusal. Throws `Refused`, or the abort. */
+export async function ask(path: string, request: RequestInit): Promise<Response> {
   let answer: Response;
+  const asked = Date.now();
   try {
-    answer = await fetch(path, { method, headers, signal: signal ?? null, body: body === undefined ? null : JSON.stringify(body) });
+    answer = await fetch(path, request);
   } catch (error) {
     if (isAbort(error)) throw error;
     throw new Refused(0, "network", String(error));
   }
+  learn(asked, Date.now(), answer.headers.get("date"));
   if (!answer.ok) {
     const text = (await answer.json().catch(() => null)) as { error?: { code?: string; message?: string } } | null;
     throw new Refused(answer.status, text?.error?.code ?? "unknown", text?.error?.message ?? answer.statusText);

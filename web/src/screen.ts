@@ -9,7 +9,7 @@
 import { Refused } from "./api";
 import { el } from "./dom";
 import { Pictures, type Picture } from "./pictures";
-import { Player, canPlay } from "./player";
+import { Player } from "./player";
 import { words } from "./words";
 
 export type Way = "nothing" | "live" | "past" | "slides" | "still";
@@ -34,7 +34,6 @@ export class Screen {
   private speed = 1;
   private ticked = 0;
   private slideLive = false;
-  private playable = true;
   private timer: ReturnType<typeof setInterval> | undefined;
   private held: number | undefined;
 
@@ -44,7 +43,7 @@ export class Screen {
     private readonly changed: (way: Way) => void,
     private readonly problem: (text: string) => void,
   ) {
-    this.player = new Player(problem);
+    this.player = new Player(problem, () => this.freeze(), () => changed(this.way), () => this.slides(Date.now(), 1, true));
     this.element = el("div", { class: "screen" }, this.player.video, this.still, this.cover);
     this.pictures = new Pictures(name, (picture, wish) => this.draw(picture, wish.at, wish.number), (error) => this.missing(error));
     const { video } = this.player;
@@ -61,13 +60,9 @@ export class Screen {
     });
   }
 
-  /** Tells which format the stream's pictures have: undefined when nobody knows, null when no player has it. */
-  setCodec(codecString: string | null | undefined): void {
-    this.playable = codecString === undefined || (codecString !== null && canPlay(codecString));
-  }
-
+  /** Whether the player plays what is shown now, or would play the past. */
   canPlay(): boolean {
-    return this.playable;
+    return this.player.canPlay() || this.way === "live";
   }
 
   mode(): Way {
@@ -102,7 +97,8 @@ export class Screen {
   }
 
   live(): void {
-    if (!this.playable) return this.slides(Date.now(), 1, true);
+    if (!this.player.canPlayLive()) return this.slides(Date.now(), 1, true);
+    if (this.way === "live" && this.player.isWatching()) return;
     this.begin("live");
     this.held = undefined;
     this.player.play(this.name);
@@ -110,7 +106,7 @@ export class Screen {
   }
 
   playFrom(at: number): void {
-    if (!this.playable) return this.slides(at, 1, false);
+    if (!this.player.canPlay()) return this.slides(at, 1, false);
     const inPlace = (this.way === "live" || this.way === "past") && this.player.seek(at);
     this.begin("past");
     this.held = at;
@@ -120,7 +116,7 @@ export class Screen {
 
   /** Shows one picture and stays there; `quick` takes the nearest key frame for it. */
   stand(at: number, quick: boolean): number {
-    if (this.way === "live" || this.way === "past") this.player.video.pause();
+    this.leave();
     // While somebody drags, what is on its way is still wanted: it is newer than what is shown.
     this.begin("still", quick && this.way === "still");
     this.at = at;
@@ -145,7 +141,13 @@ export class Screen {
   pause(): void {
     const at = this.position();
     if (this.way === "slides" && at !== undefined) this.stand(at, false);
-    else if (this.way === "live" || this.way === "past") {
+    else if (this.player.isWatching()) {
+      // What is live cannot wait: its picture stays, and from there the recording goes on.
+      this.leave();
+      this.begin("still");
+      this.at = at ?? Date.now();
+      this.changed(this.way);
+    } else if (this.way === "live" || this.way === "past") {
       this.held = at;
       this.player.video.pause();
     }
@@ -155,7 +157,7 @@ export class Screen {
     const { video } = this.player;
     if (this.way === "still") this.playFrom(this.at);
     else if ((this.way === "live" || this.way === "past") && video.paused) {
-      this.way = "past";
+      if (!this.player.isWatching()) this.way = "past";
       void video.play().catch(() => undefined);
       this.changed(this.way);
     }
@@ -167,12 +169,31 @@ export class Screen {
     this.cover.textContent = "";
     this.problem("");
     if (!goOn) this.pictures.clear();
-    this.player.video.hidden = !this.playable;
+    this.player.video.hidden = !this.canPlay();
     this.player.video.playbackRate = 1;
   }
 
+  /** The player has nothing to do for now; its picture stays on the screen. */
+  private leave(): void {
+    if (this.way !== "live" && this.way !== "past") return;
+    if (!this.player.isWatching()) return this.player.video.pause();
+    this.freeze();
+    this.player.stop();
+  }
+
+  /** Draws what the video shows over it, so that it stays when the video changes to something else. */
+  private freeze(): void {
+    const { still, player } = this;
+    const { videoWidth, videoHeight } = player.video;
+    if (videoWidth === 0 || !still.hidden) return;
+    [still.width, still.height] = [videoWidth, videoHeight];
+    still.getContext("2d")?.drawImage(player.video, 0, 0);
+    still.hidden = false;
+    for (const name of Object.keys(still.dataset)) delete still.dataset[name];
+  }
+
   private slides(at: number, speed: number, live: boolean): void {
-    if (this.way === "live" || this.way === "past") this.player.video.pause();
+    this.leave();
     this.begin("slides");
     [this.at, this.speed, this.slideLive, this.ticked] = [at, speed, live, performance.now()];
     const tick = (): void => {

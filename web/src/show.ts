@@ -31,6 +31,12 @@ const codecs: Record<string, string> = {
 
 export const codec = (name: string): string => codecs[name] ?? name;
 
+/** "less than 0.1 s", "0.3 s", "12 s" */
+export function seconds(ms: number): string {
+  if (ms < 100) return words.units.least;
+  return `${(ms / 1000).toFixed(ms < 9950 ? 1 : 0)} ${words.units.second}`;
+}
+
 /** "2 days 3 h", "4 h 5 min", "1 min 20 s", "12 s": two units at most. */
 export function duration(ms: number): string {
   const seconds = Math.max(0, Math.round(ms / 1000));

@@ -37,7 +37,11 @@ export function streamPage(page: Page, name: string): void {
   let stream: Stream | undefined;
   let wasPlaying = false;
 
-  const screen = new Screen(name, signal, () => controls.draw(), (text) => (stopped.textContent = text));
+  const changed = (): void => {
+    controls.draw();
+    drawHint();
+  };
+  const screen = new Screen(name, signal, changed, (text) => (stopped.textContent = text));
   const timeline = new TimelineBar(name, signal, {
     scrub: (at) => {
       if (screen.mode() !== "still") wasPlaying = screen.isPlaying();
@@ -118,6 +122,13 @@ export function streamPage(page: Page, name: string): void {
     full: () => controls.full(),
   });
 
+  const drawHint = (): void => {
+    const video = stream?.tracks.find((track) => track.width !== undefined);
+    const why = video?.codec_string === null ? words.player.nobodyCan : words.player.cannot;
+    const text = screen.canPlay() || video === undefined ? "" : why(show.codec(video.codec));
+    hint.hidden = text === "";
+    if (hint.textContent !== text) hint.textContent = text;
+  };
   const draw = (next: Stream): void => {
     const before = stream;
     stream = next;
@@ -131,16 +142,15 @@ export function streamPage(page: Page, name: string): void {
     facts.replaceChildren(...describe(next));
     controls.setLive(live);
     const video = next.tracks.find((track) => track.width !== undefined);
-    screen.setCodec(video?.codec_string);
-    hint.hidden = screen.canPlay();
-    const cannot = video?.codec_string === null ? words.player.nobodyCan : words.player.cannot;
-    hint.textContent = screen.canPlay() || video === undefined ? "" : cannot(show.codec(video.codec));
+    const sound = next.tracks.find((track) => track.channels !== undefined);
+    screen.player.setCodecs(video?.codec, video?.codec_string, sound === undefined ? "" : show.codec(sound.codec));
     const since_ = next.publisher === null ? undefined : Date.parse(next.publisher.since);
     if (next.last_time !== null) timeline.recorded.extend(Date.parse(next.last_time), since_);
     if (before === undefined) fit(timeline, next);
     if (screen.mode() === "nothing" && !live && (before === undefined || before.state !== next.state)) screen.say(nothing ? words.player.never : words.player.idle, !nothing && video !== undefined);
     else if ((screen.mode() === "nothing" && live) || (screen.isLive() && live && before?.state === "idle")) screen.live();
     else if (screen.isLive() && !live) stopped.textContent = words.player.away;
+    drawHint();
   };
   const refresh = async (): Promise<void> => {
     try {

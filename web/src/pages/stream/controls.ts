@@ -4,10 +4,13 @@ import { el } from "../../dom";
 import { iconButton, reface } from "../../icons";
 import type { Screen } from "../../screen";
 import { openDialog } from "../../widgets/dialog";
+import * as show from "../../show";
 import { words } from "../../words";
 import * as zone from "../../zone";
 
 const leapMs = 10_000;
+/** Between two values of "how late": one that flickers cannot be read. */
+const lateEveryMs = 1000;
 
 export interface Verbs {
   toggle(): void;
@@ -21,6 +24,13 @@ export class Controls {
   private readonly live: HTMLButtonElement;
   private readonly what = el("span", { class: "what" });
   private readonly time = el("output", { class: "number when", "aria-live": "off" });
+  /** What live comes over and how late; a press takes the other one. */
+  private readonly over: HTMLButtonElement;
+  private readonly overName = el("span");
+  private readonly overWhy = el("span", { class: "unseen" });
+  private readonly late = el("span", { class: "number" });
+  private readonly overSaid = el("span", { class: "unseen", role: "status" });
+  private lateAt = 0;
   readonly element: HTMLElement;
 
   constructor(
@@ -30,6 +40,11 @@ export class Controls {
     this.play = iconButton("play", words.player.play, verbs.toggle, "ghosty");
     this.sound = iconButton("silent", words.player.unmute, () => this.mute(), "ghosty");
     this.live = el("button", { type: "button", class: "ghosty go-live", title: words.player.liveHint, click: verbs.goLive }, words.player.goLive);
+    const change = (): void => {
+      screen.player.change();
+      this.draw();
+    };
+    this.over = el("button", { type: "button", class: "over", hidden: true, click: change }, this.overName, this.late, this.overWhy);
     this.element = el(
       "div",
       { class: "controls", role: "group", "aria-label": words.player.controls },
@@ -37,7 +52,7 @@ export class Controls {
       iconButton("back", words.player.back, () => verbs.step(-leapMs), "ghosty"),
       iconButton("ahead", words.player.ahead, () => verbs.step(leapMs), "ghosty"),
       this.live,
-      el("span", { class: "reading" }, this.time, this.what),
+      el("span", { class: "reading" }, this.time, this.what, this.over, this.overSaid),
       this.sound,
       iconButton("keys", words.player.keys, () => this.keys(), "ghosty"),
       iconButton("full", words.player.full, () => this.full(), "ghosty"),
@@ -68,6 +83,32 @@ export class Controls {
     this.live.classList.toggle("on", screen.isLive());
     this.live.setAttribute("aria-pressed", String(screen.isLive()));
     this.element.dataset["mode"] = mode;
+    this.drawOver();
+  }
+
+  private drawOver(): void {
+    const { player } = this.screen;
+    const live = this.screen.mode() === "live";
+    this.over.hidden = !live;
+    if (!live) return;
+    const over = player.over();
+    const reason = player.reason();
+    const why = over === "webrtc" ? words.over.isWebrtc(player.silentCodec()) : words.over.isHls(reason);
+    if (this.over.dataset["over"] !== over || this.over.title !== why) {
+      this.overName.textContent = words.over[over];
+      this.over.title = why;
+      this.overWhy.textContent = `. ${why}`;
+      this.overSaid.textContent = reason === "" ? words.over[over] : why;
+      this.over.dataset["over"] = over;
+      this.lateAt = 0;
+    }
+    const now = performance.now();
+    if (now - this.lateAt < lateEveryMs) return;
+    const late = player.lateMs();
+    this.lateAt = late === undefined ? 0 : now;
+    this.late.textContent = late === undefined ? "" : words.over.late(show.seconds(late));
+    if (late === undefined) delete this.over.dataset["late"];
+    else this.over.dataset["late"] = String(Math.round(late));
   }
 
   mute(): void {
