@@ -69,6 +69,10 @@ for (const colorScheme of ["light", "dark"]) {
       await page.getByText("There is no stream of this name.").waitFor();
       await console.check("no stream");
 
+      await console.go("publish/gate");
+      await page.getByText("Codec and token").click();
+      await console.check("publish");
+
       await console.go("server");
       await page.getByText("wall display").waitFor();
       await console.check("server");

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { Console } from "./console.mjs";
 import { Server, browser, waitFor } from "./kinora.mjs";
+import { rtcFlags } from "./rtc.mjs";
 
 const bytesMax = 300_000;
 const blessed = new URL("../../web/screenshots/", import.meta.url).pathname;
@@ -32,7 +33,7 @@ before(async () => {
     const { last_time: last } = await server.call("GET", "/v1/streams/loading-dock");
     await waitFor("a gap", 10, () => Date.now() - Date.parse(last) > 6000);
   }
-  chrome = await browser();
+  chrome = await browser(...rtcFlags);
   folder = process.env.KINORA_BLESS === undefined ? mkdtempSync(join(tmpdir(), "kinora-screenshots-")) : blessed;
   mkdirSync(folder, { recursive: true });
 });
@@ -77,6 +78,21 @@ for (const colorScheme of ["light", "dark"]) {
     await page.mouse.move(beside.x, beside.y);
     await page.locator(".hover-card canvas").waitFor();
     await take(page, named("stream"));
+
+    // The film without B pictures, live, where its number is drawn.
+    await console.go("stream/meadow");
+    await page.locator('.over[data-over="webrtc"][data-late]').waitFor();
+    await page.getByRole("button", { name: "10 min" }).click();
+    await take(page, named("live"));
+
+    await console.go("publish");
+    await page.getByRole("combobox", { name: "Stream", exact: true }).fill("desk");
+    await page.getByRole("button", { name: "Publish", exact: true }).click();
+    await page.locator(".screen .state.live").waitFor();
+    await page.locator(".on-air dt").filter({ hasText: "Round trip" }).waitFor();
+    await take(page, named("publish"));
+    await page.getByRole("button", { name: "Stop publishing" }).click();
+    await server.call("DELETE", "/v1/streams/desk");
 
     await console.go("server");
     await page.getByText("wall display").waitFor();

@@ -7,7 +7,7 @@ import { setTheme, theme, themes } from "./theme";
 import { words } from "./words";
 import { isUtc, setUtc, zoneName } from "./zone";
 
-export function head(place: "streams" | "stream" | "server" | "sign-in", again: () => void): HTMLElement[] {
+export function head(place: "streams" | "stream" | "publish" | "server" | "sign-in", again: () => void): HTMLElement[] {
   const signedIn = place !== "sign-in";
   const link = (href: string, text: string, here: boolean): HTMLElement =>
     el("a", { href, "aria-current": here ? "page" : undefined }, text);

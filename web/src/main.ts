@@ -2,6 +2,7 @@
 
 import { head } from "./head";
 import type { Page } from "./pages/page";
+import { publishPage } from "./pages/publish";
 import { serverPage } from "./pages/server";
 import { signInPage } from "./pages/sign-in";
 import { streamPage } from "./pages/stream";
@@ -29,10 +30,12 @@ function show(): void {
     },
   };
   const name = /^#\/stream\/([A-Za-z0-9_.-]+)$/.exec(location.hash)?.[1];
-  const place = name !== undefined ? "stream" : location.hash === "#/server" ? "server" : "streams";
+  const published = /^#\/publish(?:\/([A-Za-z0-9_.-]+))?$/.exec(location.hash);
+  const place = published !== null ? "publish" : name !== undefined ? "stream" : location.hash === "#/server" ? "server" : "streams";
   bar.replaceChildren(...head(place, show));
   document.title = name === undefined ? "Kinora" : `${name} · Kinora`;
-  if (name !== undefined) streamPage(page, name);
+  if (published !== null) publishPage(page, published[1] ?? "");
+  else if (name !== undefined) streamPage(page, name);
   else if (place === "server") serverPage(page);
   else streamsPage(page);
 }

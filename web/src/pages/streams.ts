@@ -23,8 +23,9 @@ export function streamsPage(page: Page): void {
   const search = el("input", { type: "search", "aria-label": words.streams.search, placeholder: words.streams.search });
   const create = (): HTMLButtonElement =>
     el("button", { type: "button", class: "main", click: () => editStream(signal, undefined, made) }, icon("plus"), words.streams.create);
+  const here = (): HTMLElement => el("a", { href: "#/publish", class: "button quiet" }, icon("air"), words.publish.open);
   root.append(
-    el("div", { class: "bar" }, el("h1", {}, words.streams.title), summary, el("div", { class: "bar-end" }, search, create())),
+    el("div", { class: "bar" }, el("h1", {}, words.streams.title), summary, el("div", { class: "bar-end" }, search, here(), create())),
     problem,
     grid,
     empty,
@@ -80,7 +81,7 @@ export function streamsPage(page: Page): void {
     if (empty.dataset["shows"] !== nothing) {
       empty.dataset["shows"] = nothing;
       empty.hidden = nothing === "";
-      const first = [icon("camera"), el("h2", {}, words.streams.empty), el("p", { class: "soft" }, words.streams.emptyHow), create()];
+      const first = [icon("camera"), el("h2", {}, words.streams.empty), el("p", { class: "soft" }, words.streams.emptyHow), el("div", { class: "actions" }, here(), create())];
       empty.replaceChildren(...(text === "" ? first : [el("p", {}, words.streams.nothingFound(text))]));
     }
   };

@@ -1,7 +1,7 @@
 // Addresses for other programs, with a token that was made for them: this stream alone, playing alone, for a while.
 
 import { api } from "../../api";
-import { clipPath, hlsPath, picturePath, withToken, type Range } from "../../addresses";
+import { clipPath, hlsPath, picturePath, whepPath, withToken, type Range } from "../../addresses";
 import { el } from "../../dom";
 import { choice, field } from "../../widgets/field";
 import { copyField } from "../../widgets/copy";
@@ -69,7 +69,7 @@ export class LinksCard {
 function addresses(name: string, token: string, bounds: Range | undefined, marked: Range | undefined, at: number | undefined): HTMLElement[] {
   const inside = at !== undefined && (bounds === undefined || (at >= bounds.from && at < bounds.to)) ? at : bounds?.from;
   const list: [string, string][] = [];
-  if (bounds === undefined) list.push([words.links.hls, hlsPath(name)]);
+  if (bounds === undefined) list.push([words.links.hls, hlsPath(name)], [words.links.whep, whepPath(name)]);
   if (marked !== undefined) {
     list.push([words.links.hlsRange, hlsPath(name, marked.from, marked.to)], [words.links.clip, clipPath(name, marked)]);
   }

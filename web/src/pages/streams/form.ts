@@ -11,6 +11,9 @@ const namePattern = /^[A-Za-z0-9_.-]{1,256}$/;
 const ageUnits = { h: 1, d: 24 } as const;
 const sizeUnits = { GB: 1e9, TB: 1e12 } as const;
 
+/** Whether a stream can be called so. */
+export const isName = (text: string): boolean => namePattern.test(text) && !/^\.\.?$/.test(text);
+
 /** Opens the form; `done` gets the stream as it is then. */
 export function editStream(signal: AbortSignal, stream: Stream | undefined, done: (stream: Stream) => void): void {
   const title = stream === undefined ? words.form.create : words.form.edit(stream.name);
@@ -36,7 +39,7 @@ export function editStream(signal: AbortSignal, stream: Stream | undefined, done
     });
     const save = async (): Promise<void> => {
       if (stream !== undefined) return done(await api.change(stream.name, settings()));
-      if (!namePattern.test(name.value) || /^\.\.?$/.test(name.value)) throw new Wrong(words.form.nameWrong);
+      if (!isName(name.value)) throw new Wrong(words.form.nameWrong);
       done(await api.create(name.value, settings()));
     };
     const form = el(
