@@ -511,17 +511,15 @@ fn random_u32(identity: &Identity) -> Result<u32, PeerError> {
     Ok(u32::from_be_bytes(bytes))
 }
 
-/// The answer with `here` in place of the candidates it names.
+/// The answer with `here` in place of the candidates it names, in each section: bundled ones share the transport of the
+/// first, where Chromium and `rtc` look for them, but aiortc 1.16 looks in the last.
 fn with_candidates(sdp: &str, here: &[SocketAddr]) -> String {
-    let mut out = String::with_capacity(sdp.len() + 128 * here.len());
-    let mut said = false;
+    let mut out = String::with_capacity(sdp.len() + 256 * here.len());
     let kept = sdp.lines().filter(|line| !line.starts_with("a=candidate:") && *line != "a=end-of-candidates");
     for line in kept {
         out.push_str(line.trim_end());
         out.push_str("\r\n");
-        // Bundled sections share the first one's transport.
-        if line.starts_with("a=mid:") && !said {
-            said = true;
+        if line.starts_with("a=mid:") {
             for (count, address) in here.iter().enumerate() {
                 // RFC 8445 section 5.1.2.1: host candidates, the first of ours preferred.
                 let local = 65_535u32.saturating_sub(count as u32);
