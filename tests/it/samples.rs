@@ -56,6 +56,60 @@ fn samples_do_what_they_say() {
     let copied = packets(copy, 'v').len();
     assert!((75..=100).contains(&copied), "three seconds and what their fragments hold: {copied} pictures");
     pictures(&server, &secret, &token);
+    webrtc(&server, &secret, file);
+}
+
+/// Samples that publish and watch over WebRTC, by aiortc.
+fn webrtc(server: &Server, secret: &str, file: &str) {
+    std::thread::scope(|scope| {
+        for (codec, stream) in [("H264", "by-aiortc"), ("VP8", "by-aiortc-as-vp8")] {
+            scope.spawn(move || {
+                run(server, secret, &server.admin, "whip-publish.py", &[file, stream, codec]);
+                server.wait_idle(stream);
+                let info = server.json(&format!("/v1/streams/{stream}"));
+                assert_eq!(info["tracks"][0]["codec"], codec.to_lowercase(), "{info}");
+                let blocks = server.blocks_of(stream);
+                let stored = |kind| -> usize {
+                    blocks.iter().map(|block| packets(block.to_str().expect("UTF-8"), kind).len()).sum()
+                };
+                // Frames of 20 ms; the first ones may be sent before the peer is connected.
+                assert!(stored('v') >= 195 && stored('a') >= 380, "{stream}: {} and {}", stored('v'), stored('a'));
+                let picture = server.get(&format!("/v1/streams/{stream}/frames?at=latest&width=16"));
+                assert_eq!(picture.status, 200, "{}", picture.text());
+            });
+        }
+        scope.spawn(|| {
+            let _camera = camera(server, secret, "watched");
+            let told = run(server, secret, &server.admin, "whep-view.py", &["watched", "60"]);
+            let times: Vec<f64> = told.lines().filter_map(|line| line.split(' ').next()?.parse().ok()).collect();
+            assert_eq!(times.len(), 60, "{told}");
+            assert!(times.windows(2).all(|pair| pair[0] <= pair[1]), "{told}");
+            assert!(told.lines().all(|line| line.contains(" (360, 640, 3) brightness ")), "{told}");
+        });
+    });
+}
+
+/// A camera that films until it is dropped, once it is watched.
+struct Camera(std::process::Child);
+
+impl Drop for Camera {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn camera(server: &Server, secret: &str, stream: &str) -> Camera {
+    let camera = Command::new(env!("CARGO_BIN_EXE_kinora"))
+        .args(["publish", clip("plain.mp4").to_str().expect("UTF-8"), &server.push_url(secret, stream), "--loop"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let camera = Camera(camera.expect("start a camera"));
+    wait_for("a first picture", Duration::from_secs(20), || {
+        (server.get(&format!("/v1/streams/{stream}/frames?at=latest&width=16")).status == 200).then_some(())
+    });
+    camera
 }
 
 /// Samples that take pictures, of the eight seconds that FFmpeg has pushed and of a camera that goes on.
@@ -85,19 +139,9 @@ fn pictures(server: &Server, secret: &str, token: &str) {
     assert_eq!((told.lines().count(), files.len()), (4, 4), "0, 2, 4 and 6 of 8 seconds: {files:?}");
     assert!(files.iter().all(|name| name.starts_with("by-ffmpeg-2") && name.ends_with("Z.jpg")), "{files:?}");
 
-    let mut camera = Command::new(env!("CARGO_BIN_EXE_kinora"))
-        .args(["publish", clip("plain.mp4").to_str().expect("UTF-8"), &server.push_url(secret, "live"), "--loop"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("start a camera");
-    wait_for("a first picture", Duration::from_secs(20), || {
-        (server.get("/v1/streams/live/frames?at=latest&width=16").status == 200).then_some(())
-    });
+    let _camera = camera(server, secret, "live");
     let told = run("newest.py", &["live", "3"]);
     let times: Vec<&str> = told.lines().filter_map(|line| line.split(' ').next()).collect();
     assert!(times.len() == 3 && times.windows(2).all(|pair| pair[0] < pair[1]), "each newer than the last: {told}");
     assert!(told.lines().all(|line| line.contains("(360, 640, 3) brightness ")), "{told}");
-    camera.kill().expect("stop the camera");
-    camera.wait().expect("it ends");
 }
