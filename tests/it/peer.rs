@@ -444,6 +444,21 @@ impl Peer {
         self.flush(now);
     }
 
+    /// Sends the pictures of a clip over and over, at their own pace, as long as it is to go on.
+    pub(crate) fn film(&mut self, units: &[Unit], mut go_on: impl FnMut(&Peer) -> bool) {
+        let started = Instant::now();
+        let mut at = 0_u32;
+        while go_on(self) {
+            let count = units.len() as u32;
+            let unit = &units[(at % count) as usize];
+            let timestamp = unit.timestamp.wrapping_add(at / count * count * 3_600);
+            self.send(&Unit { timestamp, bytes: unit.bytes.clone() }, |_| true);
+            at += 1;
+            let next = started + Duration::from_millis(40) * at;
+            self.drive(next.saturating_duration_since(Instant::now()), |_| false);
+        }
+    }
+
     /// Asks for a key picture so many times at once.
     pub(crate) fn ask_for_key_pictures(&mut self, times: usize) {
         let request = PictureLossIndication { sender_ssrc: 1, media_ssrc: self.source };

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::clips::clip;
+use crate::peer::{Make, Peer, Unit, units};
 use crate::server::{Server, wait_for};
 
 const STREAMS: usize = 8;
@@ -39,8 +43,44 @@ fn publisher(server: &Server, secret: &str) -> Child {
         .expect("start the publisher")
 }
 
-fn names() -> impl Iterator<Item = String> {
+/// Streams of [`publisher`].
+fn over_rtsp() -> impl Iterator<Item = String> {
     (1..=STREAMS).map(|n| format!("cam-{n}"))
+}
+
+/// Streams of [`Browsers`].
+const OVER_WEBRTC: [&str; 2] = ["web-1", "web-2"];
+
+fn names() -> impl Iterator<Item = String> {
+    over_rtsp().chain(OVER_WEBRTC.map(str::to_owned))
+}
+
+/// Publishers over WebRTC, which film until they are dropped.
+struct Browsers {
+    done: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Browsers {
+    fn start(server: &Server, units: &Arc<Vec<Unit>>) -> Browsers {
+        let done = Arc::new(AtomicBool::new(false));
+        let film = |stream: &str| {
+            let mut peer = Peer::publisher(server, &server.admin, stream, Make::default());
+            let (done, units) = (done.clone(), units.clone());
+            std::thread::spawn(move || peer.film(&units, |_| !done.load(Ordering::Relaxed)))
+        };
+        let threads = OVER_WEBRTC.map(film).into();
+        Browsers { done, threads }
+    }
+}
+
+impl Drop for Browsers {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
 }
 
 fn listed(server: &Server) -> Listed {
@@ -157,6 +197,7 @@ fn survives(kills: usize, ready_within: Duration, data: &Path) {
     let mut known: BTreeMap<String, Segments> = BTreeMap::new();
     let mut live = BTreeMap::new();
     let mut slowest = Duration::ZERO;
+    let units = Arc::new(units(&clip("plain.mp4")));
     for round in 0..=kills {
         let mut server = Server::start_in(data, "");
         slowest = slowest.max(server.ready_after);
@@ -176,6 +217,7 @@ fn survives(kills: usize, ready_within: Duration, data: &Path) {
         }
         let secret = server.publish_secret();
         let mut cameras = publisher(&server, &secret);
+        let browsers = Browsers::start(&server, &units);
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         // At first while publishers connect, later while they record.
         let wait = Duration::from_millis((seed >> 33) % 3000);
@@ -192,10 +234,15 @@ fn survives(kills: usize, ready_within: Duration, data: &Path) {
         std::thread::sleep(wait);
         server.kill();
         before = lister.join().expect("what is listed never changes");
+        drop(browsers);
         let _ = cameras.kill();
         let _ = cameras.wait();
     }
     let fragments = before.len();
+    for stream in OVER_WEBRTC {
+        let count = before.keys().filter(|(name, _)| name == stream).count();
+        assert!(count > kills / 2, "{stream} has {count} fragments of {kills} lives");
+    }
     println!("{kills} kills, {fragments} fragments: none missing, none changed; slowest start {slowest:?}");
 }
 
@@ -294,7 +341,7 @@ fn o1_numbers_go_on_when_control_db_is_lost() {
         wait_for("new fragments", Duration::from_secs(30), || (listed(&server).len() >= at_least).then_some(()));
         let _ = cameras.kill();
         let _ = cameras.wait();
-        names().for_each(|stream| server.wait_idle(&stream));
+        over_rtsp().for_each(|stream| server.wait_idle(&stream));
         before = listed(&server);
         assert!(is_in_order(&before), "round {round}: numbers and ordinals rise together");
         for (key, fragment) in &known {

@@ -116,25 +116,10 @@ fn frames_that_were_not_delivered_are_those_that_are_missing() {
     assert_eq!(breaks, 1, "it goes on without a break: {fragments:?}");
 }
 
-/// Pictures of the clip over and over, at its own pace, until told to stop.
-fn film(peer: &mut Peer, units: &[Unit], mut go_on: impl FnMut(&Peer) -> bool) {
-    let started = Instant::now();
-    for at in 0.. {
-        if !go_on(peer) {
-            return;
-        }
-        let n = at % units.len();
-        let timestamp = units[n].timestamp.wrapping_add((at / units.len()) as u32 * units.len() as u32 * 3_600);
-        peer.send(&Unit { timestamp, bytes: units[n].bytes.clone() }, |_| true);
-        let next = started + Duration::from_millis(40) * (at as u32 + 1);
-        peer.drive(next.saturating_duration_since(Instant::now()), |_| false);
-    }
-}
-
 /// A camera over WHIP that films until `done`; counts the requests for key pictures.
 fn camera(server: &Server, stream: &str, units: &[Unit], done: &AtomicBool, asked: &AtomicU64) {
     let mut peer = Peer::publisher(server, &server.admin, stream, Make::default());
-    film(&mut peer, units, |peer| {
+    peer.film(units, |peer| {
         asked.store(peer.asked(), Ordering::Relaxed);
         !done.load(Ordering::Relaxed)
     });
