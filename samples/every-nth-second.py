@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """A picture of every n-th second of a day, into a folder: every-nth-second.py STREAM START N FOLDER
 
-START is when the day begins, such as 2026-05-01T00:00:00Z. Pictures come as they are decoded, and gaps are left out.
+START is when the day begins, such as 2026-05-01T00:00:00Z. Pictures come as they are decoded, and gaps are left out. One that
+cannot be decoded is a line that says so, and the others follow.
 """
 
 import base64
@@ -24,6 +25,9 @@ Path(folder).mkdir(parents=True, exist_ok=True)
 with urllib.request.urlopen(request) as answer:
     for line in answer:
         picture = json.loads(line)
+        if "error" in picture:
+            print(picture.get("time", picture.get("asked")), picture["error"]["message"], file=sys.stderr)
+            continue
         name = picture["time"].replace("-", "").replace(":", "")
         Path(folder, f"{stream}-{name}.jpg").write_bytes(base64.b64decode(picture["data"]))
         print(picture["time"], "damaged" if picture["damaged"] else "")

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use media::decoding::{Format, Output};
 
-use super::FramesError;
 use super::find::Finder;
 use super::picker::{Picked, Picker};
 use super::run::build;
+use super::{FramesError, Missing};
 use crate::workers::{Run, RunId, Task};
 
 /// Most shots of a batch.
@@ -31,7 +31,7 @@ pub(super) struct Batches {
     /// The first of the next batch.
     held: Option<Picked>,
     /// What came instead of it.
-    failed: Option<FramesError>,
+    failed: Option<Missing>,
     finished: bool,
 }
 
@@ -40,8 +40,8 @@ impl Batches {
         Batches { picker, held: None, failed: None, finished: false }
     }
 
-    /// The next batch, or the error of one instant; none after the last.
-    pub async fn next(&mut self, finder: Finder<'_>) -> Option<Result<Batch, FramesError>> {
+    /// The next batch, or what is given in place of a picture; none after the last.
+    pub async fn next(&mut self, finder: Finder<'_>) -> Option<Result<Batch, Missing>> {
         let mut batch: Batch = self.held.take().into_iter().collect();
         if let Some(error) = self.failed.take() {
             return Some(Err(self.end_with(error)));
@@ -67,10 +67,10 @@ impl Batches {
         (!batch.is_empty()).then_some(Ok(batch))
     }
 
-    /// Takes note that nothing follows an error, unless it is of one instant.
-    fn end_with(&mut self, error: FramesError) -> FramesError {
-        self.finished |= !matches!(error, FramesError::NoMedia { asked: Some(_), .. });
-        error
+    /// Takes note that nothing follows an error that is of all pictures.
+    fn end_with(&mut self, missing: Missing) -> Missing {
+        self.finished |= !missing.error.is_of_one();
+        missing
     }
 }
 

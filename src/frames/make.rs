@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::batch::{Batch, Batches, PART_BYTES, Part, parts};
 use super::find::Finder;
 use super::picker::{Picked, Picker};
-use super::{Ask, Caption, Frame, FramesError, damaged};
+use super::{Ask, Caption, Frame, FramesError, Missing, damaged};
 use crate::live::Hub;
 use crate::workers::{Picture, Pictures, Pool, RunId, WorkError};
 
@@ -68,16 +68,24 @@ impl Made {
     }
 }
 
-/// Pictures of a request as they are finished, in time order.
-pub(crate) struct Stream {
-    frames: mpsc::Receiver<Result<Frame, FramesError>>,
+/// One of several pictures, or what stands in its place.
+pub(crate) enum Given {
+    Frame(Frame),
+    Missing(Missing),
 }
 
+/// Pictures of a request as they are finished, in time order.
+pub(crate) struct Stream {
+    given: mpsc::Receiver<Result<Given, FramesError>>,
+}
+
+/// Where they are sent to. It takes no more when the client is gone.
+type Out = mpsc::Sender<Result<Given, FramesError>>;
+
 impl Stream {
-    /// The next picture; none after the last. `NoMedia` is of one instant, and others may follow; any other error is
-    /// the end.
-    pub(crate) async fn next(&mut self) -> Option<Result<Frame, FramesError>> {
-        self.frames.recv().await
+    /// The next picture; none after the last. An error is the end.
+    pub(crate) async fn next(&mut self) -> Option<Result<Given, FramesError>> {
+        self.given.recv().await
     }
 }
 
@@ -101,13 +109,12 @@ impl Frames {
     pub(crate) async fn one(&self, ask: &Ask) -> Result<Frame, FramesError> {
         let finder = Finder { hub: &self.hub, stream: ask.stream };
         let none = FramesError::NoMedia { asked: None, before: None, after: None };
-        let picked = Picker::new(ask).next(finder).await?.ok_or(none)?;
+        let picked = Picker::new(ask).next(finder).await.map_err(|missing| missing.error)?.ok_or(none)?;
         let key = key(&picked, ask.output);
         let making = async {
             let mut parts = parts(finder, vec![picked.clone()], ask.output, None).await?;
             let part = parts.pop_front().ok_or(damaged("a picture was forgotten"))?;
-            let mut pictures = self.pool.submit(part.task(ask.output))?;
-            wait_for(&mut pictures, &mut HashMap::new(), part.indices[0]).await
+            Making::new(self.pool.submit(part.task(ask.output))?).wait_for(part.indices[0]).await
         };
         let made = self.made.get_or_insert_async(&key, making).await?;
         if made.bytes.len() > REMEMBERED_BYTES_MAX {
@@ -118,7 +125,7 @@ impl Frames {
 
     /// All pictures of a request.
     pub(crate) fn many(self: &Arc<Self>, ask: Ask) -> Stream {
-        let (sender, frames) = mpsc::channel(1);
+        let (sender, given) = mpsc::channel(1);
         let this = self.clone();
         tokio::spawn(async move {
             if let Err(error) = this.make_all(&ask, &sender).await {
@@ -126,23 +133,24 @@ impl Frames {
                 let _ = sender.send(Err(error)).await;
             }
         });
-        Stream { frames }
+        Stream { given }
     }
 
-    async fn make_all(&self, ask: &Ask, out: &mpsc::Sender<Result<Frame, FramesError>>) -> Result<(), FramesError> {
+    async fn make_all(&self, ask: &Ask, out: &Out) -> Result<(), FramesError> {
         let finder = Finder { hub: &self.hub, stream: ask.stream };
         let mut way = Way {
             batches: Batches::new(Picker::new(ask)),
             parts: VecDeque::new(),
             last_run: None,
             steps: VecDeque::new(),
+            ended: false,
         };
         loop {
-            self.go_ahead(finder, &mut way, ask.output).await?;
+            self.go_ahead(finder, &mut way, ask.output).await;
             let Some(step) = way.steps.pop_front() else { return Ok(()) };
             let is_there = match step {
-                Step::Missing(error @ FramesError::NoMedia { .. }) => out.send(Err(error)).await.is_ok(),
-                Step::Missing(error) => return Err(error),
+                Step::End(error) => return Err(error),
+                Step::Missing(missing) => hand_out_missing(missing, out).await,
                 Step::Known { batch, known } => hand_out_known(batch, &known, out).await,
                 Step::Under { part, pictures } => self.hand_out(part, pictures, ask.output, out).await?,
             };
@@ -152,39 +160,45 @@ impl Frames {
         }
     }
 
-    /// Puts as much of a request under way as keeps all decoders at work, and as its pictures may take memory.
-    async fn go_ahead(&self, finder: Finder<'_>, way: &mut Way, output: Output) -> Result<(), FramesError> {
+    /// Puts as much of a request under way as keeps all decoders at work, and as its pictures may take memory. What cannot be
+    /// put under way is a step of its own: the pictures before it come first.
+    async fn go_ahead(&self, finder: Finder<'_>, way: &mut Way, output: Output) {
         // One more than there are decoders, so that none waits for us.
         let most = self.pool.width() + 1;
         let most_bytes = AHEAD_BYTES * most as u64;
-        loop {
+        while !way.ended {
             let bytes: u64 = way.steps.iter().map(|step| step.bytes(output)).sum();
             if bytes + PART_BYTES > most_bytes && !way.steps.is_empty() {
-                return Ok(());
+                return;
             }
             let runs = way.steps.iter().enumerate().filter(|(at, step)| *at == 0 || !step.follows()).count();
             if runs >= most && !way.parts.front().is_some_and(|part| part.follows) {
-                return Ok(());
+                return;
             }
             let step = match way.parts.pop_front() {
-                Some(part) => {
-                    let pictures = self.submit_patiently(&part, output).await?;
-                    Step::Under { part, pictures }
-                }
+                Some(part) => match self.submit_patiently(&part, output).await {
+                    Ok(pictures) => Step::Under { part, pictures },
+                    Err(error) => Step::without(&part.batch, error),
+                },
                 None => match way.batches.next(finder).await {
-                    None => return Ok(()),
-                    Some(Err(error)) => Step::Missing(error),
+                    None => return,
+                    Some(Err(missing)) if missing.error.is_of_one() => Step::Missing(vec![missing]),
+                    Some(Err(missing)) => Step::End(missing.error),
                     Some(Ok(batch)) => match self.remembered(&batch, output) {
                         Some(known) => Step::Known { batch, known },
                         // Where only some are, those in between are decoded anyway.
-                        None => {
-                            way.parts = parts(finder, batch, output, way.last_run).await?;
-                            way.last_run = way.parts.front().map(|part| part.run.id);
-                            continue;
-                        }
+                        None => match parts(finder, batch.clone(), output, way.last_run).await {
+                            Ok(parts) => {
+                                way.last_run = parts.front().map(|part| part.run.id);
+                                way.parts = parts;
+                                continue;
+                            }
+                            Err(error) => Step::without(&batch, error),
+                        },
                     },
                 },
             };
+            way.ended = matches!(step, Step::End(_));
             way.steps.push_back(step);
         }
     }
@@ -208,32 +222,37 @@ impl Frames {
     }
 
     /// Sends the pictures of a part on as they are made. False when the client is gone.
-    async fn hand_out(
-        &self,
-        part: Part,
-        mut pictures: Pictures,
-        output: Output,
-        out: &mpsc::Sender<Result<Frame, FramesError>>,
-    ) -> Result<bool, FramesError> {
-        let mut early = HashMap::new();
-        let mut last: Option<(usize, Made)> = None;
+    ///
+    /// # Errors
+    /// What is the end of all pictures.
+    async fn hand_out(&self, part: Part, pictures: Pictures, output: Output, out: &Out) -> Result<bool, FramesError> {
+        let mut making = Making::new(pictures);
+        let mut last: Option<(usize, Result<Made, FramesError>)> = None;
         for (picked, index) in part.batch.iter().zip(part.indices) {
             let made = match last.take().filter(|(before, _)| *before == index) {
                 // Several instants may mean the same picture.
                 Some((_, made)) => made,
                 None => {
                     let made = tokio::select! {
-                        made = wait_for(&mut pictures, &mut early, index) => made?,
+                        made = making.wait_for(index) => made,
                         () = out.closed() => return Ok(false),
                     };
-                    if made.bytes.len() <= REMEMBERED_BYTES_MAX && picked.reel.ordinal.is_some() {
+                    if let Ok(made) = &made
+                        && made.bytes.len() <= REMEMBERED_BYTES_MAX
+                        && picked.reel.ordinal.is_some()
+                    {
                         self.made.insert(key(picked, output), made.clone());
                     }
                     made
                 }
             };
             last = Some((index, made.clone()));
-            if out.send(Ok(made.with(picked.caption()))).await.is_err() {
+            let given = match made {
+                Ok(made) => Given::Frame(made.with(picked.caption())),
+                Err(error) if error.is_of_one() => Given::Missing(picked.missing(error)),
+                Err(error) => return Err(error),
+            };
+            if out.send(Ok(given)).await.is_err() {
                 return Ok(false);
             }
         }
@@ -242,13 +261,19 @@ impl Frames {
 }
 
 /// Sends pictures on that were remembered. False when the client is gone.
-async fn hand_out_known(
-    batch: Batch,
-    known: &HashMap<usize, Made>,
-    out: &mpsc::Sender<Result<Frame, FramesError>>,
-) -> bool {
+async fn hand_out_known(batch: Batch, known: &HashMap<usize, Made>, out: &Out) -> bool {
     for (picked, made) in batch.iter().filter_map(|picked| Some((picked, known.get(&picked.shot)?))) {
-        if out.send(Ok(made.clone().with(picked.caption()))).await.is_err() {
+        if out.send(Ok(Given::Frame(made.clone().with(picked.caption())))).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+/// Says which pictures there are not. False when the client is gone.
+async fn hand_out_missing(missing: Vec<Missing>, out: &Out) -> bool {
+    for missing in missing {
+        if out.send(Ok(Given::Missing(missing))).await.is_err() {
             return false;
         }
     }
@@ -263,12 +288,15 @@ struct Way {
     last_run: Option<RunId>,
     /// Under way, in time order.
     steps: VecDeque<Step>,
+    /// The last of the steps is the end.
+    ended: bool,
 }
 
 /// A part of a request under way.
 enum Step {
-    /// An instant without a picture, or the end.
-    Missing(FramesError),
+    /// Nothing follows.
+    End(FramesError),
+    Missing(Vec<Missing>),
     /// Pictures that were made before, by their shots.
     Known {
         batch: Batch,
@@ -281,6 +309,14 @@ enum Step {
 }
 
 impl Step {
+    /// In place of the pictures of a batch.
+    fn without(batch: &Batch, error: FramesError) -> Step {
+        match error.is_of_one() {
+            true => Step::Missing(batch.iter().map(|picked| picked.missing(error.clone())).collect()),
+            false => Step::End(error),
+        }
+    }
+
     fn follows(&self) -> bool {
         matches!(self, Step::Under { part, .. } if part.follows)
     }
@@ -289,7 +325,7 @@ impl Step {
     fn bytes(&self, output: Output) -> u64 {
         match self {
             Step::Under { part, .. } => part.bytes(output),
-            Step::Missing(_) | Step::Known { .. } => 0,
+            Step::End(_) | Step::Missing(_) | Step::Known { .. } => 0,
         }
     }
 }
@@ -298,20 +334,42 @@ fn key(picked: &Picked, output: Output) -> Key {
     Key { run: picked.reel.run_id(), pts: picked.reel.shots[picked.shot].pts, output }
 }
 
-/// Waits for one picture of a task; those that come before it are kept.
-async fn wait_for(
-    pictures: &mut Pictures,
-    early: &mut HashMap<usize, Made>,
-    index: usize,
-) -> Result<Made, FramesError> {
-    loop {
-        if let Some(made) = early.remove(&index) {
-            return Ok(made);
+/// The pictures of a task under way.
+struct Making {
+    pictures: Pictures,
+    /// Those that came before they were waited for.
+    early: HashMap<usize, Made>,
+    /// Why none comes any more.
+    ended: Option<FramesError>,
+}
+
+impl Making {
+    fn new(pictures: Pictures) -> Making {
+        Making { pictures, early: HashMap::new(), ended: None }
+    }
+
+    /// Waits for one of them.
+    ///
+    /// # Errors
+    /// Why it does not come; others may have come.
+    async fn wait_for(&mut self, index: usize) -> Result<Made, FramesError> {
+        loop {
+            if let Some(made) = self.early.remove(&index) {
+                return Ok(made);
+            }
+            if let Some(error) = &self.ended {
+                return Err(error.clone());
+            }
+            match self.pictures.next().await {
+                Some(Ok(picture)) => {
+                    self.early.insert(picture.index, Made::from(picture));
+                }
+                Some(Err(error)) => self.ended = Some(error.into()),
+                None => {
+                    let text = "the picture cannot be decoded: it or what it depends on is damaged";
+                    self.ended = Some(damaged(text));
+                }
+            }
         }
-        match pictures.next().await {
-            Some(Ok(picture)) => early.insert(picture.index, Made::from(picture)),
-            Some(Err(error)) => return Err(error.into()),
-            None => return Err(damaged("the picture cannot be decoded: it or what it depends on is damaged")),
-        };
     }
 }

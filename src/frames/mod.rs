@@ -23,7 +23,7 @@ use media::decoding::{FailureKind, Output};
 use media::{ClockSource, FragmentNumber, ProducerTime, StreamId, Timescale};
 use store::StoreError;
 
-pub(crate) use make::{Frames, Stream};
+pub(crate) use make::{Frames, Given, Stream};
 
 use crate::workers::WorkError;
 
@@ -102,6 +102,31 @@ pub(crate) struct Frame {
     pub bytes: Bytes,
 }
 
+/// Of several pictures one that cannot be had, or all of a fragment that nobody can look into.
+#[derive(Clone, Debug)]
+pub(crate) struct Missing {
+    /// The instant that it would have answered; none for ranges without one.
+    pub asked: Option<ProducerTime>,
+    /// When it was taken, as far as it is known which one it is; of a fragment, its beginning.
+    pub time: Option<ProducerTime>,
+    /// Of a fragment, its end.
+    pub until: Option<ProducerTime>,
+    pub error: FramesError,
+}
+
+impl Missing {
+    /// What answers an instant in place of a picture.
+    fn at(asked: ProducerTime, error: FramesError) -> Missing {
+        Missing { asked: Some(asked), time: None, until: None, error }
+    }
+}
+
+impl From<FramesError> for Missing {
+    fn from(error: FramesError) -> Missing {
+        Missing { asked: None, time: None, until: None, error }
+    }
+}
+
 /// Why there is no picture.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum FramesError {
@@ -124,6 +149,20 @@ pub(crate) enum FramesError {
     Work(#[from] WorkError),
     #[error("{0}")]
     Store(std::sync::Arc<StoreError>),
+}
+
+impl FramesError {
+    /// Whether it says nothing of other pictures of the same request. Everything else is the end of all of them.
+    fn is_of_one(&self) -> bool {
+        match self {
+            FramesError::NoMedia { asked, .. } => asked.is_some(),
+            FramesError::Gone { .. } | FramesError::NoPictures { .. } | FramesError::TooLong => true,
+            FramesError::OutsideRange => false,
+            FramesError::Work(WorkError::Died(_) | WorkError::Refused { .. }) => true,
+            FramesError::Work(WorkError::Busy | WorkError::NoProgram(_) | WorkError::Stopping) => false,
+            FramesError::Store(error) => matches!(**error, StoreError::Damaged { .. }),
+        }
+    }
 }
 
 impl From<StoreError> for FramesError {

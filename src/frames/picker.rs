@@ -8,7 +8,7 @@ use store::Select;
 
 use super::find::Finder;
 use super::reel::Reel;
-use super::{Ask, Caption, FramesError, Pick, Which};
+use super::{Ask, Caption, FramesError, Missing, Pick, Which};
 use crate::live::Descriptor;
 
 /// An instant so little before a picture means that picture.
@@ -41,6 +41,13 @@ impl Picked {
             is_exact: self.is_exact,
             is_damaged: reel.is_damaged,
         }
+    }
+}
+
+impl Picked {
+    /// What is given in its place.
+    pub fn missing(&self, error: FramesError) -> Missing {
+        Missing { asked: self.asked, time: Some(self.reel.shots[self.shot].time), until: None, error }
     }
 }
 
@@ -78,12 +85,12 @@ impl Picker {
         }
     }
 
-    /// The next shot; none after the last. An instant without a picture is an error of its own, after which others
-    /// may follow.
-    pub async fn next(&mut self, finder: Finder<'_>) -> Result<Option<Picked>, FramesError> {
+    /// The next shot; none after the last. An instant without a picture, and a fragment that nobody can look into, is an
+    /// error of its own, after which others may follow.
+    pub async fn next(&mut self, finder: Finder<'_>) -> Result<Option<Picked>, Missing> {
         match self.which.clone() {
             Which::At(instants, pick) => self.at(finder, &instants, pick).await,
-            Which::Latest => self.latest(finder).await,
+            Which::Latest => Ok(self.latest(finder).await?),
             Which::Every { from, to, step_us, pick } => self.every(finder, from, to, step_us, pick).await,
             Which::All { from, to } => self.range(finder, from, to, false).await,
             Which::Keys { from, to } => self.range(finder, from, to, true).await,
@@ -95,10 +102,10 @@ impl Picker {
         finder: Finder<'_>,
         instants: &[ProducerTime],
         pick: Pick,
-    ) -> Result<Option<Picked>, FramesError> {
+    ) -> Result<Option<Picked>, Missing> {
         let Some(instant) = instants.get(self.next_instant as usize).copied() else { return Ok(None) };
         self.next_instant += 1;
-        self.pick(finder, instant, pick).await.map(Some)
+        self.pick(finder, instant, pick).await.map(Some).map_err(|error| Missing::at(instant, error))
     }
 
     async fn latest(&mut self, finder: Finder<'_>) -> Result<Option<Picked>, FramesError> {
@@ -118,7 +125,7 @@ impl Picker {
         to: ProducerTime,
         step_us: i64,
         pick: Pick,
-    ) -> Result<Option<Picked>, FramesError> {
+    ) -> Result<Option<Picked>, Missing> {
         let instant_of = |step: u64| from.plus_micros(i64::try_from(step).unwrap_or(i64::MAX).saturating_mul(step_us));
         loop {
             let instant = instant_of(self.next_instant);
@@ -143,7 +150,7 @@ impl Picker {
                 }
                 Err(FramesError::NoMedia { .. }) => return Ok(None),
                 Err(FramesError::OutsideRange) if self.allowed.is_some_and(|(first, _)| instant < first) => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(Missing::at(instant, error)),
             }
         }
     }
@@ -155,14 +162,14 @@ impl Picker {
         from: ProducerTime,
         to: ProducerTime,
         keys: bool,
-    ) -> Result<Option<Picked>, FramesError> {
+    ) -> Result<Option<Picked>, Missing> {
         loop {
             if let (Some(shot), Some(reel)) = (self.shots.pop_front(), &self.reel) {
                 let picked = Picked { asked: None, reel: reel.clone(), shot, is_exact: true };
                 match self.allow(picked) {
                     Ok(picked) => return Ok(Some(picked)),
                     Err(FramesError::OutsideRange) => continue,
-                    Err(error) => return Err(error),
+                    Err(error) => return Err(error.into()),
                 }
             }
             let Some(reel) = self.turn(finder, from, to).await? else { return Ok(None) };
@@ -181,12 +188,22 @@ impl Picker {
         finder: Finder<'_>,
         from: ProducerTime,
         to: ProducerTime,
-    ) -> Result<Option<Reel>, FramesError> {
+    ) -> Result<Option<Reel>, Missing> {
         loop {
             if let Some(descriptor) = self.page.pop_front() {
                 self.passed = Some(descriptor.info.position);
-                if let Some(reel) = Reel::closed(finder.hub, finder.stream, descriptor).await? {
-                    return Ok(Some(reel));
+                let (begin, end) = (descriptor.info.producer_time, descriptor.info.producer_end());
+                match Reel::closed(finder.hub, finder.stream, descriptor).await {
+                    Ok(Some(reel)) => return Ok(Some(reel)),
+                    Ok(None) => {}
+                    Err(error) => {
+                        // No more than was asked for and may be seen is said.
+                        let (first, last) = self.allowed.unwrap_or((from, to));
+                        let (begin, end) = (begin.max(from).max(first), end.min(to).min(last));
+                        if begin < end || !error.is_of_one() {
+                            return Err(Missing { asked: None, time: Some(begin), until: Some(end), error });
+                        }
+                    }
                 }
                 continue;
             }
@@ -197,7 +214,7 @@ impl Picker {
                 None => Select::Producer(from, to),
                 Some(position) => Select::After(position),
             };
-            let timeline = finder.hub.timeline(finder.stream, select, PAGE).await?;
+            let timeline = finder.hub.timeline(finder.stream, select, PAGE).await.map_err(FramesError::from)?;
             let meets =
                 |descriptor: &Descriptor| descriptor.info.producer_time < to && descriptor.info.producer_end() > from;
             self.page = timeline.fragments.into_iter().filter(meets).collect();

@@ -16,6 +16,7 @@ mod dice;
 mod encrypted;
 mod frames;
 mod frames_cli;
+mod frames_damaged;
 mod impaired;
 mod media_files;
 mod peer;

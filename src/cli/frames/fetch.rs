@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::ask::{Every, Form, FramesArgs, Range, Wanted, micros};
 use super::journal::Journal;
 use super::parcels::{Content, Parcel, Parcels};
-use super::parts::{Part, Taken};
+use super::parts::{Part, Stretch, Taken};
 use super::place::{self, Place};
 use super::told::{Told, left};
 use crate::cli::CommandError;
@@ -52,7 +52,7 @@ impl Fetch<'_> {
     /// # Errors
     /// The first that cannot be had.
     pub(super) fn all(&self, parts: Vec<Part>, connections: usize) -> Result<(), CommandError> {
-        let is_begun = |part: &Part| matches!(part, Part::Range { stretch, .. } if stretch.last.is_some());
+        let is_begun = |part: &Part| matches!(part, Part::Range { stretch, .. } if stretch.at_us().is_some());
         let begun = parts.iter().any(is_begun);
         let connections = connections.min(parts.len());
         let parts = Mutex::new(VecDeque::from(parts));
@@ -83,7 +83,7 @@ impl Fetch<'_> {
             journal.end().map_err(journal_failed)?;
         }
         outcome?;
-        let is_empty = shared.pictures.load(Ordering::Relaxed) == 0 && !begun;
+        let is_empty = shared.pictures.load(Ordering::Relaxed) == 0 && !begun && !self.told.is_any_missing();
         match shared.empty.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(nothing) if is_empty => Err(nothing.into()),
             _ => Ok(()),
@@ -137,10 +137,21 @@ impl Fetch<'_> {
             self.parcel(part, parcel, had_us, shared)?;
             self.told.advance(before.saturating_sub(left(part)));
             if shared.stop.load(Ordering::Relaxed) {
-                break;
+                return Ok(());
             }
         }
+        self.completed(part);
         Ok(())
+    }
+
+    /// Nothing more is to be had of what was missing before.
+    fn completed(&self, part: &mut Part) {
+        if let Part::Range { number, stretch } = part
+            && stretch.again
+        {
+            stretch.pass(stretch.to_us);
+            self.journal.iter().for_each(|journal| journal.pass(*number, stretch.to_us));
+        }
     }
 
     /// A picture that was taken by then is the answer to the step before the first of this request, too, and so was had.
@@ -166,8 +177,11 @@ impl Fetch<'_> {
         let bytes = match &parcel.content {
             Content::Picture(bytes) => bytes,
             Content::Missing(error) => {
-                self.told.missing(asked.as_deref().unwrap_or("?"), error)?;
-                return answered(part, asked.as_deref());
+                self.told.missing(&parcel.caption, error)?;
+                return match part {
+                    Part::Range { number, stretch } => self.passed(*number, stretch, &parcel.caption),
+                    Part::Latest | Part::At(_) => answered(part, asked.as_deref()),
+                };
             }
         };
         let time_us = place::time_us(&parcel)?;
@@ -192,18 +206,46 @@ impl Fetch<'_> {
         answered(part, asked.as_deref())
     }
 
+    /// Goes on behind what is missing of a range, and writes down that it is.
+    fn passed(&self, number: usize, stretch: &mut Stretch, caption: &Map<String, Value>) -> Result<(), CommandError> {
+        let time = |name: &str| caption.get(name).and_then(Value::as_str);
+        let said = time("asked").or(time("time"));
+        let said = said.ok_or_else(|| self.client.strange("a picture of no time is missing".to_owned()))?;
+        let from_us = micros("Kinora-Time", said)?;
+        let to_us = match time("until").filter(|_| time("asked").is_none()) {
+            Some(until) => micros("Kinora-Until", until)?,
+            None => from_us,
+        };
+        let to_us = to_us.max(from_us.saturating_add(1));
+        stretch.pass(to_us.saturating_sub(1));
+        match &self.journal {
+            Some(journal) => journal.miss(number, from_us, to_us).map_err(journal_failed),
+            None => Ok(()),
+        }
+    }
+
     /// What a refusal means for a part: there may be nothing in it, and something in others.
     fn refused(&self, part: &mut Part, error: ClientError, shared: &Shared) -> Result<(), CommandError> {
         let ClientError::Refused { code, message, .. } = &error else { return Err(error.into()) };
         shared.answered.store(true, Ordering::Relaxed);
         let is_nothing = ["no_media", "media_gone"].contains(&code.as_str());
         match part {
+            Part::Range { stretch, .. } if is_nothing && stretch.again => {
+                if stretch.at_us().is_none() {
+                    // It was deleted meanwhile.
+                    let caption = Map::from_iter([("time".to_owned(), json!(format_micros(stretch.from_us)))]);
+                    self.told.missing(&caption, &json!({"code": code, "message": message}))?;
+                }
+                self.completed(part);
+                Ok(())
+            }
             Part::Range { .. } if is_nothing => {
                 shared.empty.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                 Ok(())
             }
             Part::At(instants) if is_nothing && !self.wanted.is_one() && instants.len() == 1 => {
-                self.told.missing(&format_micros(instants[0]), &json!({"code": code, "message": message}))?;
+                let caption = Map::from_iter([("asked".to_owned(), json!(format_micros(instants[0])))]);
+                self.told.missing(&caption, &json!({"code": code, "message": message}))?;
                 instants.clear();
                 self.told.advance(1);
                 Ok(())

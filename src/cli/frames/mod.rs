@@ -6,7 +6,7 @@
 //!
 //! What is asked for is cut into parts, which a few connections fetch. Each file is named by when its picture was taken, and
 //! appears whole or not at all. Where the parts of a range stand is written down beside the files, so that the same command
-//! goes on after an interruption.
+//! goes on after an interruption, and asks again for pictures that the server could not give.
 //!
 //! Not here: decoding, and which picture an instant means; both are the server's.
 
@@ -50,7 +50,7 @@ pub(super) fn run(common: &Common, client: &Client, args: &FramesArgs) -> Result
             parts::of_instants(&missing, connections)
         }
         Wanted::Range(range) => {
-            let stretches = match Journal::of(&place, &format!("{range:?}&{}", form.query), args.force) {
+            let stretches = match Journal::of(&place, range, &form.query, args.force) {
                 Some((found, stretches)) if !stretches.is_empty() => {
                     journal = Some(found);
                     stretches

@@ -24,7 +24,7 @@ pub(super) struct Parcel {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Content {
     Picture(Vec<u8>),
-    /// The error of one instant among several.
+    /// The error of one among several.
     Missing(Value),
 }
 

@@ -30,6 +30,12 @@ pub(super) struct Stretch {
     pub(super) from_us: i64,
     pub(super) to_us: i64,
     pub(super) last: Option<Taken>,
+    /// The last picture was here, taken or missing: of the latter other stretches tell.
+    #[serde(default)]
+    pub(super) passed_us: Option<i64>,
+    /// It is of pictures that were missing when they were asked for before.
+    #[serde(default)]
+    pub(super) again: bool,
 }
 
 /// A picture that is there.
@@ -40,13 +46,27 @@ pub(super) struct Taken {
 }
 
 impl Stretch {
-    /// Where to go on: behind the last picture, on the range's own steps.
+    pub(super) fn new(from_us: i64, to_us: i64) -> Stretch {
+        Stretch { from_us, to_us, last: None, passed_us: None, again: false }
+    }
+
+    /// Nothing up to there is asked for any more.
+    pub(super) fn pass(&mut self, at_us: i64) {
+        self.passed_us = self.passed_us.max(Some(at_us));
+    }
+
+    /// How far it is.
+    pub(super) fn at_us(&self) -> Option<i64> {
+        self.last.as_ref().map(|last| last.time_us).max(self.passed_us)
+    }
+
+    /// Where to go on: behind the last picture, taken or missing, on the range's own steps.
     pub(super) fn rest_us(&self, range: &Range) -> i64 {
-        let Some(last) = &self.last else { return self.from_us };
+        let Some(at_us) = self.at_us() else { return self.from_us };
         let next = match range.every {
-            Every::All | Every::Key => last.time_us.saturating_add(1),
+            Every::All | Every::Key => at_us.saturating_add(1),
             Every::Step(step_us) => {
-                let steps = last.time_us.saturating_sub(range.from_us).div_euclid(step_us).saturating_add(1);
+                let steps = at_us.saturating_sub(range.from_us).div_euclid(step_us).saturating_add(1);
                 range.from_us.saturating_add(steps.saturating_mul(step_us))
             }
         };
@@ -108,7 +128,7 @@ pub(super) fn of_range(range: &Range, recorded: Option<(i64, i64)>, connections:
         // What would be a short rest goes with the last.
         let is_last = connections <= 1 || cut_us.saturating_add(part_us / 2) > last_us;
         let to_us = if is_last { range.to_us } else { cut_us };
-        stretches.push(Stretch { from_us, to_us, last: None });
+        stretches.push(Stretch::new(from_us, to_us));
         if is_last {
             return stretches;
         }

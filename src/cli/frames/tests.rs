@@ -115,7 +115,7 @@ fn instants_are_split_and_bounded() {
 fn a_part_goes_on_behind_its_last_picture() {
     let stretch = |last: Option<i64>| {
         let last = last.map(|time_us| Taken { time_us, file: "x.jpg".into() });
-        Stretch { from_us: 10 * SECOND, to_us: 20 * SECOND, last }
+        Stretch { last, ..Stretch::new(10 * SECOND, 20 * SECOND) }
     };
     let check = |every: Every, last: Option<i64>, expected: Option<&str>| {
         let range = Range { from_us: 0, to_us: 99 * SECOND, every };
@@ -137,10 +137,11 @@ fn a_part_goes_on_behind_its_last_picture() {
 fn a_journal_is_of_one_question_and_of_files_that_are_there() {
     let folder = tempfile::tempdir().expect("a folder");
     let place = Place::Folder { path: folder.path().to_owned(), stream: "gate".into() };
-    let open = |asked: &str, anew: bool| Journal::of(&place, asked, anew).expect("a folder has a journal");
+    let range = Range { from_us: 0, to_us: 20, every: Every::All };
+    let open = |form: &str, anew: bool| Journal::of(&place, &range, form, anew).expect("a folder has a journal");
     let (journal, found) = open("all", false);
     assert_eq!(found, []);
-    let stretch = |from_us: i64| Stretch { from_us, to_us: from_us + 10, last: None };
+    let stretch = |from_us: i64| Stretch::new(from_us, from_us + 10);
     journal.begin(&[stretch(0), stretch(10)]);
     journal.end().expect("written");
     assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 0, "nothing taken, nothing left behind");
@@ -155,6 +156,65 @@ fn a_journal_is_of_one_question_and_of_files_that_are_there() {
     assert_eq!(open("all", true).1, []);
     std::fs::write(folder.path().join(".gate.frames.json"), b"{\"asked\": 7").expect("written");
     assert_eq!(open("all", false).1, []);
+}
+
+#[test]
+fn what_was_missing_is_asked_for_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = Place::Folder { path: folder.path().to_owned(), stream: "gate".into() };
+    let range = Range { from_us: 0, to_us: 100, every: Every::All };
+    let open = || Journal::of(&place, &range, "", false).expect("a folder has a journal");
+    let taken = |time_us: i64| {
+        let file = format!("{time_us}.jpg");
+        std::fs::write(folder.path().join(&file), b"").expect("written");
+        Taken { time_us, file }
+    };
+    let again = |from_us: i64, to_us: i64| Stretch { again: true, ..Stretch::new(from_us, to_us) };
+    let (journal, _) = open();
+    journal.begin(&[Stretch::new(0, 50), Stretch::new(50, 100)]);
+    journal.miss(0, 0, 1).expect("noted");
+    journal.miss(0, 4, 9).expect("noted");
+    journal.take(1, taken(60)).expect("taken");
+    journal.take(0, taken(10)).expect("taken");
+    journal.miss(0, 20, 21).expect("noted");
+    journal.miss(1, 70, 71).expect("noted");
+    journal.end().expect("written");
+    let (journal, found) = open();
+    let first = Stretch { last: Some(taken(10)), passed_us: Some(20), ..Stretch::new(0, 50) };
+    let second = Stretch { last: Some(taken(60)), passed_us: Some(70), ..Stretch::new(50, 100) };
+    assert_eq!(found, [first.clone(), second.clone(), again(0, 9), again(20, 21), again(70, 71)]);
+    let rest = |stretch: &Stretch| stretch.rest_us(&range);
+    assert_eq!(found.iter().map(rest).collect::<Vec<_>>(), [21, 71, 0, 20, 70], "and not the same twice");
+    // One comes, one is missing still, one is not reached.
+    journal.begin(&found);
+    journal.take(3, taken(20)).expect("taken");
+    journal.miss(2, 0, 1).expect("noted");
+    journal.take(2, taken(4)).expect("taken");
+    journal.miss(2, 8, 9).expect("noted");
+    journal.end().expect("written");
+    assert_eq!(open().1, [first.clone(), second, again(70, 71), again(0, 1), again(8, 9)]);
+    // The file of one is gone: all behind it is asked for.
+    std::fs::remove_file(folder.path().join("60.jpg")).expect("removed");
+    assert_eq!(open().1[..2], [first, Stretch::new(50, 100)]);
+}
+
+#[test]
+fn a_journal_is_bounded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = Place::Folder { path: folder.path().to_owned(), stream: "gate".into() };
+    let range = Range { from_us: 0, to_us: 1_000_000, every: Every::All };
+    let open = || Journal::of(&place, &range, "", false).expect("a folder has a journal");
+    let (journal, _) = open();
+    journal.begin(&[Stretch::new(0, 1_000_000)]);
+    std::fs::write(folder.path().join("x.jpg"), b"").expect("written");
+    for time_us in 0..20_000 {
+        journal.miss(0, 2 * time_us, 2 * time_us + 1).expect("noted");
+        journal.take(0, Taken { time_us: 2 * time_us + 1, file: "x.jpg".into() }).expect("taken");
+    }
+    journal.end().expect("written");
+    let (_, found) = open();
+    assert_eq!(found.len(), 10_000);
+    assert_eq!(found.last().map(|last| last.to_us), Some(39_999), "the last has all that is more");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::api_error;
 use crate::doors::http::time::format_producer;
-use crate::frames::{Caption, Frame, FramesError, Stream};
+use crate::frames::{Caption, Frame, Given, Missing, Stream};
 
 fn content_type(format: Format) -> &'static str {
     match format {
@@ -82,7 +82,7 @@ pub(super) fn wants_lines(headers: &HeaderMap) -> bool {
 }
 
 /// Pictures as they are made. `first` was waited for already.
-pub(super) fn several(first: Result<Frame, FramesError>, frames: Stream, format: Format, lines: bool) -> Response {
+pub(super) fn several(first: Given, frames: Stream, format: Format, lines: bool) -> Response {
     let form = match lines {
         true => Form::Lines(format),
         false => Form::Parts(format),
@@ -94,12 +94,12 @@ pub(super) fn several(first: Result<Frame, FramesError>, frames: Stream, format:
             return None;
         }
         let item = match first {
-            Some(first) => Some(first),
+            Some(first) => Some(Ok(first)),
             None => frames.next().await,
         };
         let (pieces, ended) = match item {
-            Some(Ok(frame)) => (form.picture(frame).into_iter().map(Ok).collect(), false),
-            Some(Err(error @ FramesError::NoMedia { asked: Some(_), .. })) => (vec![Ok(form.missing(error))], false),
+            Some(Ok(Given::Frame(frame))) => (form.picture(frame).into_iter().map(Ok).collect(), false),
+            Some(Ok(Given::Missing(missing))) => (vec![Ok(form.missing(missing))], false),
             // The status is long gone; a body that is cut off is not taken for a whole one.
             Some(Err(error)) => {
                 tracing::info!(%error, "pictures of a request broke off");
@@ -161,29 +161,35 @@ impl Form {
         }
     }
 
-    /// An instant without a picture.
-    fn missing(&self, error: FramesError) -> Bytes {
-        let asked = match &error {
-            FramesError::NoMedia { asked, .. } => asked.map(format_producer),
-            _ => None,
-        };
+    /// What stands in the place of a picture that cannot be had.
+    fn missing(&self, missing: Missing) -> Bytes {
+        let Missing { asked, time, until, error } = missing;
         let error = api_error(error);
+        if let Some(cause) = &error.cause {
+            tracing::warn!(cause, "a picture of several cannot be had");
+        }
         let detail = json!({
             "code": error.code,
             "message": error.message,
             "previous": error.previous.map(format_producer),
             "next": error.next.map(format_producer),
         });
+        let times = [("kinora-time", time), ("kinora-until", until), ("kinora-asked", asked)];
+        let said = times.into_iter().filter_map(|(name, time)| Some((name, format_producer(time?))));
         match self {
             Form::Parts(_) => {
                 let text = json!({ "error": detail }).to_string();
-                let said: Vec<_> = asked.map(|asked| ("kinora-asked", asked)).into_iter().collect();
-                let mut out = part_head("application/json", text.len(), &said);
+                let mut out = part_head("application/json", text.len(), &said.collect::<Vec<_>>());
                 out.push_str(&text);
                 out.push_str("\r\n");
                 out.into()
             }
-            Form::Lines(_) => end_line(&json!({ "asked": asked, "error": detail })),
+            Form::Lines(_) => {
+                let mut line = serde_json::Map::new();
+                line.extend(said.map(|(name, time)| (name.trim_start_matches("kinora-").to_owned(), json!(time))));
+                line.insert("error".into(), detail);
+                end_line(&serde_json::Value::Object(line))
+            }
         }
     }
 

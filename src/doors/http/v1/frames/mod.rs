@@ -10,12 +10,13 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, Method, StatusCode};
+use store::StoreError;
 
 use crate::auth::Action;
 use crate::doors::http::App;
 use crate::doors::http::error::{ApiError, Code};
 use crate::doors::http::route::{Caller, Needs, On, Route};
-use crate::frames::FramesError;
+use crate::frames::{FramesError, Given};
 use crate::workers::WorkError;
 
 pub(super) fn routes() -> Vec<Route> {
@@ -27,7 +28,9 @@ pub(super) fn routes() -> Vec<Route> {
             "Pictures at instants, or of a range. One instant: the picture. Several, or a range: multipart/mixed in time \
              order, or a line of JSON each with Accept: application/x-ndjson. Every picture says in headers what it is: \
              Kinora-Time, Kinora-Asked, Kinora-Clock-Source, Kinora-Clock-Error, Kinora-Pts, Kinora-Fragment, Kinora-Key, \
-             Kinora-Exact, Kinora-Damaged, Kinora-Width, Kinora-Height.",
+             Kinora-Exact, Kinora-Damaged, Kinora-Width, Kinora-Height. Among several, one that cannot be had is a part, or a \
+             line, with {\"error\": {code, message}} and Kinora-Time, and Kinora-Until where all pictures up to then are missing; \
+             the others follow.",
             frames,
         )
         .with_query(&[
@@ -75,16 +78,27 @@ async fn frames(
     let mut frames = app.frames.many(ask);
     // Whatever is wrong with all of it is said with a status of its own.
     let first = match frames.next().await {
-        Some(Err(error)) if !matches!(error, FramesError::NoMedia { asked: Some(_), .. }) => {
-            return Err(refuse(&app, stream.id, was_trimmed, error).await);
-        }
-        Some(first) => first,
+        Some(Err(error)) => return Err(refuse(&app, stream.id, was_trimmed, error).await),
+        Some(Ok(Given::Missing(missing))) if is_likely_of_all(&missing.error) => return Err(api_error(missing.error)),
+        Some(Ok(first)) => first,
         None => {
             let nothing = FramesError::NoMedia { asked: None, before: None, after: None };
             return Err(refuse(&app, stream.id, was_trimmed, nothing).await);
         }
     };
     Ok(answer::several(first, frames, format, answer::wants_lines(&headers)))
+}
+
+/// Whether what the first picture fails for will hold for the others, too: the answer then says nothing else.
+fn is_likely_of_all(error: &FramesError) -> bool {
+    use media::decoding::FailureKind;
+    match error {
+        FramesError::NoPictures { .. } => true,
+        FramesError::Work(WorkError::Refused { kind, .. }) => {
+            matches!(kind, FailureKind::Size | FailureKind::NoDecoder)
+        }
+        _ => false,
+    }
 }
 
 /// The answer for what cannot be had. Media that is not there may have been there once.
@@ -130,6 +144,9 @@ fn api_error(error: FramesError) -> ApiError {
             WorkError::Died(_) => ApiError::new(Code::DecoderFailed, text),
             WorkError::Refused { kind, text } => refused(kind, text),
         },
+        FramesError::Store(error) if matches!(*error, StoreError::Damaged { .. }) => {
+            ApiError::hidden(Code::MediaDamaged, "these stored bytes are damaged and are not served", error)
+        }
         FramesError::Store(error) => ApiError::hidden(Code::StorageFailed, "the store refused", error),
     }
 }
