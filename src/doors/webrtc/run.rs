@@ -8,18 +8,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use store::Clock;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::directory::{Directory, Key};
-use super::session::{Channel, Role, Session, Wish};
-use super::socket::{Came, Socket};
+use super::session::{Channel, Out, Role, Session, Wish};
+use super::socket::{Batch, Came, Socket};
 use crate::auth::Access;
 use crate::live::Hub;
-use crate::playback::whep::{Catchup, Fed, Packed, Past, Relay, Sending, Units};
+use crate::playback::whep::{Catchup, Fed, Packed, Past, Relay, Units};
 use crate::protocol::webrtc::{Answer, Credentials, PeerError, State, stun};
 use crate::workers::SharedTranscodes;
 
@@ -63,7 +62,7 @@ struct Watched {
 
 /// What the loop works with.
 pub(super) struct Loop {
-    pub socket: Socket,
+    out: Out,
     pub directory: Directory,
     pub hub: Arc<Hub>,
     pub access: Arc<Access>,
@@ -79,8 +78,6 @@ pub(super) struct Loop {
     look_at: Instant,
     looked: Instant,
     checked: Instant,
-    scratch: Vec<Sending>,
-    batch: BytesMut,
     came: Vec<Came>,
 }
 
@@ -105,7 +102,7 @@ impl Loop {
         let (feeder, fed) = mpsc::channel(MAX_FED);
         let now = Instant::now();
         Loop {
-            socket,
+            out: Out { socket, batch: Batch::new(), sendings: Vec::new() },
             directory,
             hub,
             access,
@@ -121,8 +118,6 @@ impl Loop {
             look_at: now,
             looked: now,
             checked: now,
-            scratch: Vec::new(),
-            batch: BytesMut::with_capacity(64 << 10),
             came: Vec::new(),
         }
     }
@@ -152,7 +147,7 @@ impl Loop {
             () = stop.cancelled() => Wake::Stop,
             Some(command) = self.commands.recv() => Wake::Command(command),
             Some((channel, fed)) = self.fed.recv() => Wake::Fed(channel, fed),
-            () = self.socket.readable() => Wake::Readable,
+            () = self.out.socket.readable() => Wake::Readable,
             () = look => Wake::Look,
         }
     }
@@ -241,7 +236,7 @@ impl Loop {
     fn receive(&mut self, now: Instant) {
         let mut came = std::mem::take(&mut self.came);
         for _ in 0..MAX_BATCHES {
-            let more = self.socket.receive(|one| came.push(one));
+            let more = self.out.socket.receive(|one| came.push(one));
             for one in came.drain(..) {
                 self.datagram(one, now);
             }
@@ -401,15 +396,13 @@ impl Loop {
 
     fn show(&mut self, key: Key, unit: &Arc<Packed>, now: Instant) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
-        session.show(unit, &mut self.scratch, now);
-        self.flush(key);
+        session.show(unit, &mut self.out, now);
+        session.flush(&mut self.out);
     }
 
     fn flush(&mut self, key: Key) {
-        let Some(session) = self.sessions.get_mut(&key) else { return };
-        let lost = session.flush(&self.socket, &mut self.batch);
-        if lost > 0 {
-            metrics::counter!("kinora_webrtc_dropped_packets_total", "way" => "out").increment(lost);
+        if let Some(session) = self.sessions.get_mut(&key) {
+            session.flush(&mut self.out);
         }
     }
 
@@ -430,11 +423,8 @@ impl Loop {
             {
                 wishes.push((*key, wish));
             }
-            session.advance(&mut self.scratch, now);
-            let lost = session.flush(&self.socket, &mut self.batch);
-            if lost > 0 {
-                metrics::counter!("kinora_webrtc_dropped_packets_total", "way" => "out").increment(lost);
-            }
+            session.advance(&mut self.out, now);
+            session.flush(&mut self.out);
             if let Some(why) = session.over(now) {
                 over.push((*key, why));
             } else if check && !self.access.is_in_force(&session.principal) {
@@ -468,7 +458,7 @@ impl Loop {
     fn end(&mut self, key: Key, why: &str) {
         let Some(mut session) = self.sessions.remove(&key) else { return };
         session.peer.close();
-        session.flush(&self.socket, &mut self.batch);
+        session.flush(&mut self.out);
         self.by_ufrag.remove(&session.ufrag);
         for (address, _) in &session.addresses {
             if self.by_address.get(address) == Some(&key) {

@@ -10,7 +10,7 @@ use store::Clock;
 use tokio::sync::mpsc;
 
 use super::directory::Key;
-use super::socket::{Sent, Socket};
+use super::socket::{Batch, Socket, Way};
 use crate::auth::Principal;
 use crate::ingest::whip::Incoming;
 use crate::playback::whep::{Catchup, Packed, Plan, Sending, Viewer};
@@ -32,6 +32,8 @@ const FIRST_REPORTS: Duration = Duration::from_millis(200);
 const KEY_PICTURE_EVERY: Duration = Duration::from_millis(500);
 /// Pictures are sent once more from the last key picture for a viewer that asks, at most.
 const CATCH_UP_EVERY: Duration = Duration::from_secs(2);
+/// Packets that a peer is given before what it made of them is taken: each of its many stages has room for as many.
+const IN_A_ROW: usize = 16;
 /// A viewer that loses this share of packets, in 1/256, has no room for what it is sent.
 const CONGESTED: u8 = 64;
 
@@ -120,9 +122,17 @@ pub(super) struct Session {
     pub heard: Instant,
     pub due: Instant,
     /// Where the peer has proven to be, newest last, and which of our addresses it uses.
-    pub addresses: Vec<(SocketAddr, Option<IpAddr>)>,
+    pub addresses: Vec<Way>,
     /// The one that it chose, which it may change at any time: where media goes.
     pub nominated: Option<SocketAddr>,
+}
+
+/// The way out, and what is on it; all sessions share it, one after the other.
+pub(super) struct Out {
+    pub socket: Socket,
+    pub batch: Batch,
+    /// What a viewer is about to be sent.
+    pub sendings: Vec<Sending>,
 }
 
 /// What the session needs of others.
@@ -240,22 +250,23 @@ impl Session {
     }
 
     /// Sends a live unit, as far as this viewer gets it.
-    pub(super) fn show(&mut self, unit: &std::sync::Arc<Packed>, scratch: &mut Vec<Sending>, now: Instant) {
+    pub(super) fn show(&mut self, unit: &std::sync::Arc<Packed>, out: &mut Out, now: Instant) {
         let Role::Viewer(watching) = &mut self.role else { return };
         if self.connected.is_some() {
-            watching.viewer.take(unit, scratch);
-            send(&mut self.peer, watching, scratch, now);
+            watching.viewer.take(unit, &mut out.sendings);
+            self.send(out, now);
         }
     }
 
     /// Sends what is due of older pictures, and reports.
-    pub(super) fn advance(&mut self, scratch: &mut Vec<Sending>, now: Instant) {
+    pub(super) fn advance(&mut self, out: &mut Out, now: Instant) {
         let Role::Viewer(watching) = &mut self.role else { return };
         if self.connected.is_none() {
             return;
         }
-        watching.viewer.tick(now, scratch);
-        send(&mut self.peer, watching, scratch, now);
+        watching.viewer.tick(now, &mut out.sendings);
+        self.send(out, now);
+        let Role::Viewer(watching) = &mut self.role else { return };
         if now >= watching.report_at {
             watching.report(&mut self.peer, now);
         }
@@ -285,69 +296,59 @@ impl Session {
         None
     }
 
-    /// Puts what the peer has to send on the wire; what the kernel has no room for is lost.
-    pub(super) fn flush(&mut self, socket: &Socket, batch: &mut BytesMut) -> u64 {
-        let (most, most_bytes) = (socket.batch(), socket.batch_bytes());
-        let (mut to, mut segment, mut count, mut closed, mut lost) = (None, 0, 0, true, 0);
-        let Session { peer, addresses, nominated, .. } = self;
-        let ours = |to: SocketAddr| addresses.iter().find(|(known, _)| *known == to);
-        let put = |to: Option<SocketAddr>, batch: &mut BytesMut, segment: usize, count: u64, lost: &mut u64| {
-            if let Some((to, from)) = to.and_then(ours)
-                && !batch.is_empty()
-                && socket.send(*to, *from, batch, segment) == Sent::Full
-            {
-                *lost += count;
+    /// Gives the peer what is to be sent, and puts most of it on the wire.
+    fn send(&mut self, out: &mut Out, now: Instant) {
+        let mut sendings = std::mem::take(&mut out.sendings);
+        let mut in_a_row = 0;
+        for Sending { unit, timestamp } in sendings.drain(..) {
+            let Role::Viewer(watching) = &self.role else { break };
+            let mut tracks = watching.kinds.iter().zip(&watching.codecs);
+            let track = tracks.position(|(kind, codec)| *kind == unit.kind && *codec == unit.codec);
+            let Some(track) = track else { continue };
+            let last = unit.payloads.len() - 1;
+            for (at, payload) in unit.payloads.iter().enumerate() {
+                let payload: Bytes = payload.clone();
+                // It fails when the peer is gone, which its state tells.
+                let _ = self.peer.send(track, payload, timestamp, at == last && unit.marks_end, now);
+                in_a_row += 1;
+                if in_a_row == IN_A_ROW {
+                    in_a_row = 0;
+                    self.put(out);
+                }
             }
-            batch.clear();
-        };
-        while let Some(outgoing) = peer.next_outgoing() {
-            let length = outgoing.bytes.len();
-            // `rtc` keeps to the first path that was nominated.
-            let target = if stun::is_stun(&outgoing.bytes) { outgoing.to } else { nominated.unwrap_or(outgoing.to) };
-            let fits = !closed
-                && to == Some(target)
-                && length <= segment
-                && (count as usize) < most
-                && batch.len() + length <= most_bytes;
-            if !fits {
-                put(to, batch, segment, count, &mut lost);
-                (to, segment, count) = (Some(target), length, 0);
-            }
-            batch.extend_from_slice(&outgoing.bytes);
-            count += 1;
-            // A shorter one ends a batch: the kernel cuts all but the last to the same length.
-            closed = length < segment;
         }
-        put(to, batch, segment, count, &mut lost);
-        if lost > 0
-            && let Role::Viewer(watching) = &mut self.role
-        {
+        out.sendings = sendings;
+    }
+
+    /// Puts what the peer has to send into the batch.
+    fn put(&mut self, out: &mut Out) {
+        let Session { peer, addresses, nominated, .. } = self;
+        while let Some(outgoing) = peer.next_outgoing() {
+            // `rtc` keeps to the first path that was nominated.
+            let to = if stun::is_stun(&outgoing.bytes) { outgoing.to } else { nominated.unwrap_or(outgoing.to) };
+            if let Some(way) = addresses.iter().find(|(known, _)| *known == to) {
+                out.batch.push(&out.socket, *way, &outgoing.bytes);
+            }
+        }
+    }
+
+    /// Puts what the peer has to send on the wire; what the kernel has no room for is lost, and counted.
+    pub(super) fn flush(&mut self, out: &mut Out) {
+        self.put(out);
+        let lost = out.batch.finish(&out.socket);
+        if lost == 0 {
+            return;
+        }
+        metrics::counter!("kinora_webrtc_dropped_packets_total", "way" => "out").increment(lost);
+        if let Role::Viewer(watching) = &mut self.role {
             watching.viewer.skip();
         }
-        lost
     }
 }
 
 fn give(incoming: &mpsc::Sender<Incoming>, item: Incoming) {
     if incoming.try_send(item).is_err() {
         metrics::counter!("kinora_webrtc_dropped_packets_total", "way" => "in").increment(1);
-    }
-}
-
-fn send(peer: &mut Peer, watching: &mut Watching, sendings: &mut Vec<Sending>, now: Instant) {
-    for Sending { unit, timestamp } in sendings.drain(..) {
-        let track = watching
-            .kinds
-            .iter()
-            .zip(&watching.codecs)
-            .position(|(kind, codec)| *kind == unit.kind && *codec == unit.codec);
-        let Some(track) = track else { continue };
-        let last = unit.payloads.len() - 1;
-        for (at, payload) in unit.payloads.iter().enumerate() {
-            let payload: Bytes = payload.clone();
-            // It fails when the peer is gone, which its state tells.
-            let _ = peer.send(track, payload, timestamp, at == last && unit.marks_end, now);
-        }
     }
 }
 

@@ -26,9 +26,63 @@ pub(super) struct Came {
     pub bytes: BytesMut,
 }
 
+/// Where a datagram goes: to whom, and from which of our addresses.
+pub(super) type Way = (SocketAddr, Option<IpAddr>);
+
+/// Datagrams on their way out: those of one length that go one way are put together for one system call.
+pub(super) struct Batch {
+    bytes: BytesMut,
+    way: Option<Way>,
+    /// Length of each but the last.
+    segment: usize,
+    count: usize,
+    /// The last one is shorter: the kernel cuts all but the last to the same length.
+    closed: bool,
+    lost: u64,
+}
+
+impl Batch {
+    pub(super) fn new() -> Batch {
+        let bytes = BytesMut::with_capacity(MAX_DATAGRAM + MAX_BATCH);
+        Batch { bytes, way: None, segment: 0, count: 0, closed: false, lost: 0 }
+    }
+
+    /// Takes the next datagram; those before it are sent when it does not go with them.
+    pub(super) fn push(&mut self, socket: &Socket, way: Way, datagram: &[u8]) {
+        let fits = !self.closed
+            && self.way == Some(way)
+            && datagram.len() <= self.segment
+            && self.count < socket.state.max_gso_segments()
+            && self.bytes.len() + datagram.len() <= MAX_BATCH;
+        if !fits {
+            self.send(socket);
+            (self.way, self.segment) = (Some(way), datagram.len());
+        }
+        self.bytes.extend_from_slice(datagram);
+        self.count += 1;
+        self.closed = datagram.len() < self.segment;
+    }
+
+    /// Sends what is left; how many datagrams were lost since the last time.
+    pub(super) fn finish(&mut self, socket: &Socket) -> u64 {
+        self.send(socket);
+        std::mem::take(&mut self.lost)
+    }
+
+    fn send(&mut self, socket: &Socket) {
+        if let Some((to, from)) = self.way.take()
+            && socket.send(to, from, &self.bytes, self.segment) == Sent::Full
+        {
+            self.lost += self.count as u64;
+        }
+        self.bytes.clear();
+        (self.count, self.closed) = (0, false);
+    }
+}
+
 /// What became of a sending.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Sent {
+enum Sent {
     Yes,
     /// The kernel has no room: it is lost, like a packet on the way.
     Full,
@@ -95,18 +149,8 @@ impl Socket {
         count == BATCH_SIZE
     }
 
-    /// How many datagrams of equal length go in one call.
-    pub(super) fn batch(&self) -> usize {
-        self.state.max_gso_segments()
-    }
-
-    /// Most bytes in one call.
-    pub(super) fn batch_bytes(&self) -> usize {
-        MAX_BATCH
-    }
-
     /// Sends datagrams of `segment` bytes each, the last may be shorter, from our address `from`.
-    pub(super) fn send(&self, to: SocketAddr, from: Option<IpAddr>, contents: &[u8], segment: usize) -> Sent {
+    fn send(&self, to: SocketAddr, from: Option<IpAddr>, contents: &[u8], segment: usize) -> Sent {
         let destination = match (self.is_ipv6, to) {
             (true, SocketAddr::V4(v4)) => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
             _ => to,
