@@ -15,6 +15,11 @@ struct Push(Child);
 
 impl Push {
     fn start(client: &str, url: &str) -> Push {
+        Push::start_with(client, url, &["--loop"])
+    }
+
+    /// `kinora` with these options; others have none.
+    fn start_with(client: &str, url: &str, options: &[&str]) -> Push {
         let file = clip("plain.mp4");
         let file = file.to_str().expect("a UTF-8 path");
         let mut command = match client {
@@ -34,7 +39,7 @@ impl Push {
             }
             _ => {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_kinora"));
-                command.args(["publish", file, url, "--loop"]);
+                command.args(["publish", file, url]).args(options);
                 command
             }
         };
@@ -55,6 +60,17 @@ impl Push {
         Output { status, stdout: Vec::new(), stderr: said }
     }
 
+    /// The next line that it prints.
+    fn says(&mut self) -> String {
+        let mut line = Vec::new();
+        let pipe = self.0.stderr.as_mut().expect("piped");
+        let mut byte = [0];
+        while line.last() != Some(&b'\n') && std::io::Read::read(pipe, &mut byte).expect("read what it says") > 0 {
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).expect("UTF-8")
+    }
+
     fn is_running(&mut self) -> bool {
         self.0.try_wait().expect("wait for the client").is_none()
     }
@@ -69,7 +85,8 @@ impl Drop for Push {
 
 /// The client fails, and says why: one of `words` stands in what it prints.
 fn check_refused(client: &str, url: &str, words: &[&str]) {
-    let output = Push::start(client, url).ended();
+    // One that loops would wait until it is let in.
+    let output = Push::start_with(client, url, &[]).ended();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success(), "{client} takes {url} for a success");
     assert!(words.iter().any(|word| said.contains(word)), "{client} {url}: {said}");
@@ -167,7 +184,17 @@ fn who_comes_second_is_a_setting() {
                 check_refused("kinora", &server.push_url(secret, "refuse"), &["409"]);
             }
             assert!(first.is_running());
-            assert_eq!(publisher(&server, "refuse").map(|(peer, _)| peer), Some(peer));
+            assert_eq!(publisher(&server, "refuse").map(|(peer, _)| peer), Some(peer.clone()));
+            // One that loops says so, and comes when the first has gone.
+            let mut patient = Push::start("kinora", &server.push_url(&theirs, "refuse"));
+            for _ in 0..2 {
+                let said = patient.says();
+                assert!(said.contains(" 409 ") && said.contains("; trying again in "), "{said}");
+            }
+            assert!(patient.is_running() && first.is_running());
+            drop(first);
+            wait_publisher(&server, "refuse", Some(&peer));
+            assert!(patient.is_running());
         });
         scope.spawn(|| {
             let first = Push::start("kinora", &server.push_url(&ours, "takeover"));

@@ -17,7 +17,7 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Why a push ended before its time.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Lost {
-    /// The server said no, and would say it again.
+    /// The server said no.
     #[error("the server refused {method}: {status} {reason}{}", advice(*status))]
     Refused { method: &'static str, status: u16, reason: String },
     /// The server is not who it should be, or speaks no TLS.
@@ -37,6 +37,18 @@ fn advice(status: u16) -> &'static str {
 }
 
 impl Lost {
+    /// Whether trying again is of no use before somebody has changed something.
+    ///
+    /// Another publisher may leave (409) and a full disk be emptied (453) by themselves; that a credential is taken again, or
+    /// that a stream that must be created first is there, takes a person.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            Lost::Refused { status, .. } => !matches!(status, 409 | 453),
+            Lost::Certificate(_) => true,
+            Lost::Broken(_) => false,
+        }
+    }
+
     fn io(what: &str, error: &std::io::Error) -> Lost {
         Lost::Broken(format!("{what}: {error}"))
     }

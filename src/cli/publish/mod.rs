@@ -30,7 +30,8 @@ pub(crate) struct Args {
     file: PathBuf,
     /// Where to: rtsp://user:password@host:port/name, or rtsps://
     url: String,
-    /// Begin again at the end, for ever, with timestamps that go on; connect again when the connection is lost.
+    /// Begin again at the end, for ever, with timestamps that go on; try again, until stopped, when the connection is lost or
+    /// somebody else publishes the stream.
     #[arg(long = "loop")]
     forever: bool,
     /// Play the file this many times, with timestamps that go on.

@@ -22,6 +22,10 @@ const STALL: Duration = Duration::from_secs(15);
 const MAX_OUTPUT: usize = 1 << 20;
 /// Handshakes at the same time.
 const MAX_HANDSHAKES: usize = 32;
+/// How long it is waited before a new connection: twice as long each time, until one has held for a while.
+const WAIT_MIN: Duration = Duration::from_millis(500);
+const WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// Packets that are sent over UDP without a pause, well within a receiver's usual buffer.
 const UDP_BURST: usize = 32;
 
@@ -125,29 +129,30 @@ enum End {
 impl Push {
     /// Pushes the stream; what went wrong, if it ended by that.
     async fn run(mut self) -> Option<Lost> {
-        let mut wait = Duration::from_millis(500);
+        let mut wait = WAIT_MIN;
         loop {
             let began = Instant::now();
             let result = self.session().await;
-            self.counters.is_sending.store(false, Ordering::Relaxed);
+            let was_sending = self.counters.is_sending.swap(false, Ordering::Relaxed);
             let lost = match result {
                 Ok(End::Done | End::Interrupted) => return None,
                 Err(lost) => lost,
             };
-            if matches!(lost, Lost::Refused { .. } | Lost::Certificate(_)) || self.options.count.is_some() {
+            if lost.is_final() || self.options.count.is_some() {
                 eprintln!("{}: {lost}", self.target.uri);
                 return Some(lost);
             }
-            if began.elapsed() > Duration::from_secs(10) {
-                wait = Duration::from_millis(500);
+            if was_sending && began.elapsed() > WAIT_MAX {
+                wait = WAIT_MIN;
             }
             let jitter = f64::from(random() % 1000) / 2000.0 + 0.75;
-            eprintln!("{}: {lost}; connecting again in {:.1} s", self.target.uri, wait.as_secs_f64());
+            let pause = wait.mul_f64(jitter);
+            eprintln!("{}: {lost}; trying again in {:.1} s", self.target.uri, pause.as_secs_f64());
             tokio::select! {
                 _ = self.stop.wait_for(|stop| *stop) => return None,
-                () = sleep(wait.mul_f64(jitter)) => {}
+                () = sleep(pause) => {}
             }
-            wait = (wait * 2).min(Duration::from_secs(10));
+            wait = (wait * 2).min(WAIT_MAX);
             self.counters.reconnects.fetch_add(1, Ordering::Relaxed);
         }
     }

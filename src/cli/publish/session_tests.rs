@@ -193,6 +193,23 @@ fn challenges_are_answered() {
 }
 
 #[test]
+fn who_loops_tries_again_while_somebody_else_publishes_and_others_end() {
+    let busy = Manners { announce: Some("409 Conflict"), ..Manners::default() };
+    let full = Manners { announce: Some("453 Not Enough Bandwidth"), ..Manners::default() };
+    let hang_up = Manners { hang_up: true, ..Manners::default() };
+    let refuse = Manners { announce: Some("403 Forbidden"), ..Manners::default() };
+    let (results, heard) = push(false, None, vec![busy, full, hang_up, busy, refuse]);
+    assert_eq!(heard.iter().filter(|heard| heard.methods.last().is_some_and(|last| last == "RECORD")).count(), 1);
+    assert_eq!(results[0].counters.reconnects.load(std::sync::atomic::Ordering::Relaxed), 4);
+    let lost = |results: &[report::StreamResult]| results[0].lost.as_ref().map(ToString::to_string);
+    assert_eq!(lost(&results).as_deref(), Some("the server refused ANNOUNCE: 403 Forbidden"));
+    let (results, _) = push(false, Some(3), vec![busy]);
+    assert_eq!(lost(&results).as_deref(), Some("the server refused ANNOUNCE: 409 Conflict"));
+    let (results, _) = push(false, Some(100), vec![hang_up]);
+    assert!(lost(&results).is_some(), "nor is it connected again");
+}
+
+#[test]
 fn lost_connection_is_made_again_until_the_server_says_no() {
     let hang_up = Manners { hang_up: true, ..Manners::default() };
     let refuse = Manners { announce: Some("403 Forbidden"), ..Manners::default() };
