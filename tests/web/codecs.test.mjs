@@ -10,6 +10,7 @@ import { after, before, test } from "node:test";
 import { Console } from "./console.mjs";
 import { Server, browser, clip, frameNumber, precise, waitFor } from "./kinora.mjs";
 import { pageServer } from "./page.mjs";
+import { rtcFlags } from "./rtc.mjs";
 
 const across = 640;
 const folder = mkdtempSync(join(tmpdir(), "kinora-codecs-"));
@@ -37,7 +38,7 @@ before(async () => {
   for (const name of ["vp8", "vp9", "av1"]) {
     await waitFor(name, 30, async () => (await server.fragments(name)).length >= 5);
   }
-  chrome = await browser();
+  chrome = await browser(...rtcFlags);
   pages = await pageServer();
   console = await Console.open(chrome, server);
   page = console.page;
@@ -92,10 +93,22 @@ for (const name of ["vp9", "av1"]) {
   });
 }
 
-test("VP8, which no player takes over HLS, is shown as pictures, and people are told so", { timeout: 60_000 }, async () => {
+test("VP8, which no player takes over HLS, plays live over WebRTC; its past is shown as pictures, and people are told so", { timeout: 90_000 }, async () => {
   await console.go("stream/vp8");
+  await page.locator('.over[data-over="webrtc"][data-late]').waitFor();
+  await console.waitForGrowth();
+  const [first] = await server.fragments("vp8");
+  const { x, y } = await console.place(Date.parse(first.producer_time) + 500);
+  await page.mouse.click(x, y);
   await page.getByText("No player takes VP8 over HLS").waitFor();
+  await page.keyboard.press("Space");
   const seen = new Set();
-  await waitFor("live pictures", 20, async () => seen.add(await console.counter(across)).size > 3);
+  await waitFor("pictures of the past", 20, async () => seen.add(await console.counter(across)).size > 3);
+  // Back to live it plays whole again.
+  await page.keyboard.press("End");
+  await page.locator('.over[data-over="webrtc"][data-late]').waitFor();
+  await page.getByText("No player takes VP8 over HLS").waitFor({ state: "hidden" });
+  await console.waitForGrowth();
+  assert.equal(await page.locator(".over").isDisabled(), true, "there is no other way");
   assert.deepEqual(console.problems, []);
 });

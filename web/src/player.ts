@@ -66,7 +66,7 @@ export class Player {
     if (from !== undefined) return this.overHls(from);
     this.isLive = true;
     this.fallback = "";
-    if (wish() === "hls") return this.overHls();
+    if (wish() === "hls" && this.playsHls) return this.overHls();
     if (!this.takesWebrtc) return this.fallBack(words.over.noCodec);
     if (Date.now() < shutUntil) return this.fallBack(shutReason);
     void this.overWebrtc();
@@ -117,7 +117,7 @@ export class Player {
 
   /** Whether it plays live, over one or the other. */
   canPlayLive(): boolean {
-    return this.playsHls || (this.takesWebrtc && wish() === "webrtc");
+    return this.playsHls || this.takesWebrtc;
   }
 
   /** How old the shown picture is by the server's clock, in ms; none while nothing is known of it. */

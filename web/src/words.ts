@@ -210,8 +210,8 @@ export const words = {
     webrtc: "WebRTC",
     hls: "HLS",
     late: (text: string) => `${text} late`,
-    isWebrtc: (sound: string) =>
-      `Live over WebRTC, with the least delay${sound === "" ? "" : `, without sound: this server does not bring ${sound} there`}. Press for HLS, which is later and stands bad networks better.`,
+    isWebrtc: (sound: string, hls: boolean) =>
+      `Live over WebRTC, with the least delay${sound === "" ? "" : `, without sound: this server does not bring ${sound} there`}.${hls ? " Press for HLS, which is later and stands bad networks better." : ""}`,
     isHls: (reason: string) => (reason === "" ? "Live over HLS, as you chose. Press for WebRTC, which is less late." : `Live over HLS: ${reason}. Press to try WebRTC again.`),
     noCodec: "this browser does not take the stream's picture format over WebRTC",
     unreachable: (at: string) => `no WebRTC connection came about. Let UDP to ${at || "the server"} through firewalls`,

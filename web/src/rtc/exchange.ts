@@ -6,6 +6,9 @@ import { ask } from "../api";
 /** How long a connection may take: a few round trips. */
 const connectMs = 5000;
 
+/** How long a peer waits for its session to be deleted. */
+const goodbyeMs = 1000;
+
 /** No connection came about, or it broke. */
 export class Unreachable extends Error {
   /** `at`: where the server said that it can be reached over UDP, as "address:port". */
@@ -116,10 +119,12 @@ export class Exchange {
   end(): void {
     if (this.over) return;
     this.over = true;
-    if (this.location !== null) {
-      void fetch(this.location, { method: "DELETE", headers: this.headers, keepalive: true }).catch(() => undefined);
-    }
-    this.peer.close();
+    const close = (): void => this.peer.close();
+    if (this.location === null) return close();
+    // A peer that says goodbye first has no session any more that could be deleted.
+    const deleted = fetch(this.location, { method: "DELETE", headers: this.headers, keepalive: true });
+    void deleted.catch(() => undefined).finally(close);
+    setTimeout(close, goodbyeMs);
   }
 
   /** Whether the answer sends or takes this kind of media. */

@@ -90,10 +90,11 @@ export class Controls {
     const { player } = this.screen;
     const live = this.screen.mode() === "live";
     this.over.hidden = !live;
+    this.over.disabled = !player.canPlay();
     if (!live) return;
     const over = player.over();
     const reason = player.reason();
-    const why = over === "webrtc" ? words.over.isWebrtc(player.silentCodec()) : words.over.isHls(reason);
+    const why = over === "webrtc" ? words.over.isWebrtc(player.silentCodec(), player.canPlay()) : words.over.isHls(reason);
     if (this.over.dataset["over"] !== over || this.over.title !== why) {
       this.overName.textContent = words.over[over];
       this.over.title = why;
