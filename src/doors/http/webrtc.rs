@@ -259,9 +259,9 @@ fn content_type_of(headers: &HeaderMap) -> &str {
 fn refuse(error: Error, hls: &str) -> ApiError {
     let text = error.to_string();
     match error {
-        Error::Offer(OfferError::Codecs { .. } | OfferError::Many(_) | OfferError::Nothing(_)) => {
-            ApiError::new(Code::NotAcceptable, text)
-        }
+        Error::Offer(
+            OfferError::Codecs { .. } | OfferError::Many(_) | OfferError::Sources | OfferError::Nothing(_),
+        ) => ApiError::new(Code::NotAcceptable, text),
         Error::Offer(_) => ApiError::bad_request(text),
         Error::Refused(_) => ApiError::new(Code::TooManyRequests, text),
         Error::Publishing(refused) => refused.into(),

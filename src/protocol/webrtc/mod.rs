@@ -17,6 +17,8 @@ mod identity;
 mod offer;
 mod peer;
 pub(crate) mod stun;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use hears::Report;
 pub(crate) use identity::Identity;

@@ -21,6 +21,8 @@ pub(crate) enum OfferError {
     Unbundled,
     #[error("the offer sends {0}; one of video and one of audio can be published at a time")]
     Many(String),
+    #[error("the offer does not say which packets are of which section (a=ssrc, or a=rid)")]
+    Sources,
     #[error("the offer has nothing to {0}")]
     Nothing(&'static str),
     #[error("the offer's codecs are {offered}; {wanted}")]
@@ -76,6 +78,8 @@ pub(crate) struct Section {
     pub codecs: Vec<Offered>,
     /// Names of those that we have none for.
     pub unknown: Vec<String>,
+    /// Its packets can be told: it names their source (RFC 5576), or they name the layer of simulcast that they are of (RFC 8852).
+    names_source: bool,
     /// Header extensions by their URI (RFC 8285).
     extensions: Vec<(u8, String)>,
 }
@@ -147,8 +151,12 @@ impl Offer {
     /// The one section of `kind` that sends, if there is one.
     ///
     /// # Errors
-    /// When there are more.
+    /// When there are more, or its packets cannot be told from those of another section.
     pub(crate) fn sending(&self, kind: Kind) -> Result<Option<&Section>, OfferError> {
+        let all = self.sections.iter().filter(|section| section.sends);
+        if all.clone().count() > 1 && !all.clone().all(|section| section.names_source) {
+            return Err(OfferError::Sources);
+        }
         let sending: Vec<&Section> =
             self.sections.iter().filter(|section| section.kind == kind && section.sends).collect();
         match sending[..] {
@@ -187,6 +195,7 @@ fn section(media: &sdp_types::Media) -> Option<Section> {
         receives: !rejected && !has("sendonly"),
         codecs: Vec::new(),
         unknown: Vec::new(),
+        names_source: has("ssrc") || has("rid"),
         extensions: sdp::attributes(media, "extmap").filter_map(extension).collect(),
     };
     let about = |name: &'static str, payload_type: u8| {
@@ -234,6 +243,11 @@ fn section(media: &sdp_types::Media) -> Option<Section> {
             format,
             repair: None,
         });
+    }
+    if has("rid") && !has("ssrc") {
+        // `rtc` 0.21 does not find out what a source repairs that only the packets name: without one, lost packets come again as
+        // they were.
+        repairs.clear();
     }
     for codec in &mut section.codecs {
         codec.repair = repairs.iter().find(|(repaired, _)| *repaired == codec.payload_type).map(|(_, number)| *number);
