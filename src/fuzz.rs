@@ -4,13 +4,13 @@
 //! outcome. It lies beside the parser, in the `fuzz.rs` of its room. `tests/fuzz` runs them all; the test below runs
 //! them over the stored inputs.
 
-use crate::{auth, config, doors, ingest, protocol};
+use crate::{auth, config, doors, ingest, playback, protocol};
 
 /// A target's name and what it does with bytes from outside.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target by name: its inputs are in `tests/fuzz/corpus/<name>`.
-pub const TARGETS: [Target; 20] = [
+pub const TARGETS: [Target; 21] = [
     ("rtsp_wire", protocol::fuzz::rtsp_wire),
     ("rtsp_transport", protocol::fuzz::rtsp_transport),
     ("rtsp_client", protocol::fuzz::rtsp_client),
@@ -29,6 +29,7 @@ pub const TARGETS: [Target; 20] = [
     ("rtp_g711", protocol::fuzz::rtp_g711),
     ("http_byte_ranges", doors::http::fuzz::byte_ranges),
     ("http_times", doors::http::fuzz::times),
+    ("clip_plan", playback::clip::fuzz::plan),
     ("config_file", config::fuzz::file),
     ("config_units", config::fuzz::units),
 ];

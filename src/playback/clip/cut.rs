@@ -1,6 +1,7 @@
 //! Where a clip starts and ends, and how its stretches are put together. Pure: descriptors and samples in, times out.
 //!
-//! Times of the clip are ticks of the movie from its first picture on: what comes before it is negative.
+//! Times of the clip are ticks of the movie from its first picture on: what comes before it is negative. Nothing vouches for the times
+//! of a fragment that is damaged, so sums of them stop at the ends of what a number can hold.
 
 use media::container::mp4::MOVIE_TIMESCALE;
 use media::time::rescale;
@@ -184,7 +185,7 @@ impl Moments<'_> {
         let next = self.samples(fragment).iter().map(|sample| sample.pts).filter(|other| *other > pts).min();
         next.unwrap_or_else(|| {
             let part = self.chosen.fragments[fragment].info.track(track);
-            part.map_or(pts, |part| part.first_pts.saturating_add_unsigned(part.duration)).max(pts + 1)
+            part.map_or(pts, |part| part.first_pts.saturating_add_unsigned(part.duration)).max(pts.saturating_add(1))
         })
     }
 }
@@ -204,17 +205,17 @@ fn shifts(chosen: &Chosen, used: std::ops::Range<usize>, run: usize, start: (i64
             stretches[piece.run].get_or_insert_with(|| Stretch { from, to, by_clock: by_clock(piece, request) });
         (stretch.from, stretch.to) = (stretch.from.min(from), stretch.to.max(to));
     }
-    let mut end = stretches[run].as_ref().map_or(0, |first| first.to - start);
+    let mut end = stretches[run].as_ref().map_or(0, |first| first.to.saturating_sub(start));
     for at in run + 1..runs {
         let Some(stretch) = &stretches[at] else { continue };
-        let closed = stretch.from - end;
+        let closed = stretch.from.saturating_sub(end);
         shifts[at] = match (request.gaps, stretch.by_clock) {
             (Gaps::Keep, Some((pts, taken_us))) => {
-                closed.min(pts - MOVIE_TIMESCALE.from_micros(taken_us.saturating_sub(start_us)))
+                closed.min(pts.saturating_sub(MOVIE_TIMESCALE.from_micros(taken_us.saturating_sub(start_us))))
             }
             _ => closed,
         };
-        end = stretch.to - shifts[at];
+        end = stretch.to.saturating_sub(shifts[at]);
     }
     shifts
 }
@@ -233,13 +234,17 @@ fn by_clock(piece: &Piece, request: Request) -> Option<(i64, i64)> {
     Some((rescale(part.first_pts, track.timescale, MOVIE_TIMESCALE), request.clock.start(&piece.info)))
 }
 
+/// Ticks of a track in those of the movie, rounded towards positive infinity.
+pub(super) fn movie_ticks_up(ticks: i64, timescale: Timescale) -> i64 {
+    rescale(ticks.saturating_neg(), timescale, MOVIE_TIMESCALE).saturating_neg()
+}
+
 /// When the first and the last of a fragment's tracks are presented, in ticks of the movie on the stream's timeline.
 fn extent(chosen: &Chosen, piece: &Piece) -> Option<(i64, i64)> {
     let wanted = chosen.tracks.iter().filter_map(|track| Some((piece.info.track(track.id)?, track.timescale)));
     let spans = wanted.map(|(part, timescale)| {
         let end = part.first_pts.saturating_add_unsigned(part.duration);
-        let up = |ticks: i64| -rescale(-ticks, timescale, MOVIE_TIMESCALE);
-        (rescale(part.first_pts, timescale, MOVIE_TIMESCALE), up(end))
+        (rescale(part.first_pts, timescale, MOVIE_TIMESCALE), movie_ticks_up(end, timescale))
     });
     spans.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
 }

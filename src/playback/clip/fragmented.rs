@@ -23,7 +23,9 @@ use bytes::Bytes;
 use media::container::cmaf::{self, Entry};
 use media::container::mp4::MOVIE_TIMESCALE;
 use media::time::rescale;
-use media::{FragmentTrack, Ordinal, Position, StartKind, StreamId, Track, TrackId, TrackSet, TrackSetId};
+use media::{
+    FragmentInfo, FragmentTrack, Ordinal, Position, StartKind, StreamId, Track, TrackId, TrackSet, TrackSetId,
+};
 use store::{Select, StoreError};
 
 use super::super::hls::is_allowed;
@@ -117,8 +119,9 @@ impl Sent {
 
     /// What is to be read of its body: all of it is checked, when it is.
     pub fn read(&self) -> Range<u32> {
-        let start = self.parts.first().map_or(0, |part| part.range.start);
-        let end = self.parts.last().map_or(0, |part| part.range.end);
+        // Tracks lie behind each other in the order of their numbers, if their fragment is not damaged.
+        let start = self.parts.iter().map(|part| part.range.start).min().unwrap_or(0);
+        let end = self.parts.iter().map(|part| part.range.end).max().unwrap_or(0);
         if end - start > self.body_len / 2 { 0..self.body_len } else { start..end }
     }
 
@@ -162,13 +165,6 @@ fn cut_len(samples: &[Raw]) -> u32 {
     u32::try_from(cmaf::moof_len(&entries(samples)) as u64 + 8 + payload).unwrap_or(u32::MAX)
 }
 
-/// What a first walk over the index finds.
-struct Survey {
-    first: Vec<Descriptor>,
-    last: Vec<Descriptor>,
-    tracks: Vec<Track>,
-}
-
 /// Plans the file: reads the index twice, and the heads of some fragments at either end.
 pub(super) async fn plan(hub: &Hub, asker: Asker, request: Request) -> Result<Film, ClipError> {
     select::refuse_gone(hub, asker, request.from_us, request.clock).await?;
@@ -182,15 +178,43 @@ pub(super) async fn plan(hub: &Hub, asker: Asker, request: Request) -> Result<Fi
     let front = select::assemble(hub, asker.stream, request, front, lead, Take::Decodable).await?;
     let front = Chosen { tracks: tracks.clone(), ..front };
     let loaded = progressive::load(&front, progressive::read_heads(hub, asker.stream, &front).await?);
-    let start = cut::find(&front, &loaded, request).ok_or(ClipError::NoMedia)?;
     // Where it ends.
     let last = select::assemble(hub, asker.stream, request, survey.last, 0, Take::All).await?;
-    let last = Chosen { tracks: tracks.clone(), ..last };
+    let last = Chosen { tracks, ..last };
     let last_loaded = progressive::load(&last, progressive::read_heads(hub, asker.stream, &last).await?);
+    // What is sent in between.
+    let mut making = begin(asker, request, (front, loaded), (last, last_loaded))?;
+    while let Some(sent) = making.next(hub).await? {
+        making.note(&sent);
+    }
+    making.finish()
+}
+
+/// A film whose ends are known, while its fragments are walked over.
+pub(super) struct Making {
+    film: Film,
+    front: Chosen,
+    loaded: cut::Loaded,
+    cut: cut::Cut,
+    walk: Walk,
+    is_whole: bool,
+    /// All that is wanted is in the front.
+    ends_at_once: bool,
+    hasher: DefaultHasher,
+}
+
+/// A film by what is known of its ends: fragments with the samples that their heads list.
+pub(super) fn begin(
+    asker: Asker,
+    request: Request,
+    (front, loaded): (Chosen, cut::Loaded),
+    (last, last_loaded): (Chosen, cut::Loaded),
+) -> Result<Making, ClipError> {
+    let tracks = front.tracks.clone();
+    let start = cut::find(&front, &loaded, request).ok_or(ClipError::NoMedia)?;
     let (end_at, last_pts, end) = cut::last(&last, &last_loaded, start.lead, request).ok_or(ClipError::NoMedia)?;
     let lead_track = &tracks[start.lead];
     let tail = tail(&last, &last_loaded, end_at, start.lead, (last_pts, end));
-    // What is sent in between.
     let at = &front.fragments[start.at];
     let is_whole = start.first == start.at
         && loaded[start.at][start.lead].iter().all(|sample| {
@@ -209,7 +233,7 @@ pub(super) async fn plan(hub: &Hub, asker: Asker, request: Request) -> Result<Fi
     if is_whole {
         // All tracks alike: decode times are zero or later, and there is no edit list.
         let early = rescale(delay, lead_track.timescale, MOVIE_TIMESCALE);
-        let origin = |track: &Track| (track.id, -rescale(early, MOVIE_TIMESCALE, track.timescale));
+        let origin = |track: &Track| (track.id, rescale(early, MOVIE_TIMESCALE, track.timescale).saturating_neg());
         built.origins = tracks.iter().map(origin).collect();
     }
     let mut walk = Walk {
@@ -228,7 +252,7 @@ pub(super) async fn plan(hub: &Hub, asker: Asker, request: Request) -> Result<Fi
     } else {
         walk.note(&at.info.tracks, &tracks);
     }
-    let mut film = Film {
+    let film = Film {
         etag: String::new(),
         len: 0,
         start_us: start.start_us,
@@ -241,29 +265,71 @@ pub(super) async fn plan(hub: &Hub, asker: Asker, request: Request) -> Result<Fi
         tail,
         fragments_len: 0,
     };
-    let mut hasher = DefaultHasher::new();
-    if !ends_at_once {
-        while let Some(sent) = film.page(hub, &mut walk).await? {
-            sent.iter().for_each(|one| (one.handle.position, one.body_len).hash(&mut hasher));
-            film.marks.push(walk.clone());
+    Ok(Making { film, front, loaded, cut, walk, is_whole, ends_at_once, hasher: DefaultHasher::new() })
+}
+
+impl Making {
+    /// The next fragments; none at the end.
+    async fn next(&mut self, hub: &Hub) -> Result<Option<Vec<Sent>>, StoreError> {
+        if self.ends_at_once {
+            return Ok(None);
         }
-        film.fragments_len = walk.at;
-        let head = match is_whole {
-            true => cmaf::block_head(&TrackSet::new(tracks).ok_or(ClipError::NoMedia)?),
-            false => {
-                let mut cut = cut;
-                cut.end = walk.end;
-                progressive::build(&front, &loaded, &cut, Extent::Front).plan.head
-            }
-        };
-        film.front = Arc::new(film.front.with_head(head, !is_whole));
+        self.film.page(hub, &mut self.walk).await
     }
-    film.front.etag.hash(&mut hasher);
-    film.front.head.hash(&mut hasher);
-    film.tail.parts.iter().for_each(|(track, samples)| (track.0, samples.len()).hash(&mut hasher));
-    film.len = film.front_len() + film.fragments_len;
-    film.etag = format!("\"{:016x}-{:x}f\"", hasher.finish(), film.len);
-    Ok(film)
+
+    /// Takes note of fragments that are sent.
+    fn note(&mut self, sent: &[Sent]) {
+        sent.iter().for_each(|one| (one.handle.position, one.body_len).hash(&mut self.hasher));
+        self.film.marks.push(self.walk.clone());
+    }
+
+    /// The film, when all its fragments were walked over.
+    fn finish(self) -> Result<Film, ClipError> {
+        let Making { mut film, front, loaded, mut cut, walk, is_whole, ends_at_once, mut hasher } = self;
+        if !ends_at_once {
+            film.fragments_len = walk.at;
+            let head = match is_whole {
+                true => cmaf::block_head(&TrackSet::new(film.tracks.clone()).ok_or(ClipError::NoMedia)?),
+                false => {
+                    cut.end = walk.end;
+                    progressive::build(&front, &loaded, &cut, Extent::Front).plan.head
+                }
+            };
+            film.front = Arc::new(film.front.with_head(head, !is_whole));
+        }
+        film.front.etag.hash(&mut hasher);
+        film.front.head.hash(&mut hasher);
+        film.tail.parts.iter().for_each(|(track, samples)| (track.0, samples.len()).hash(&mut hasher));
+        film.len = film.front_len() + film.fragments_len;
+        film.etag = format!("\"{:016x}-{:x}f\"", hasher.finish(), film.len);
+        Ok(film)
+    }
+}
+
+/// A film of fragments that are all at hand, and what is sent of them; a page is so long.
+#[cfg(any(test, fuzzing))]
+pub(super) fn walked(
+    asker: Asker,
+    request: Request,
+    front: (Chosen, cut::Loaded),
+    last: (Chosen, cut::Loaded),
+    all: &[Descriptor],
+    page: usize,
+) -> Result<(Film, Vec<Sent>), ClipError> {
+    let mut making = begin(asker, request, front, last)?;
+    let mut all_sent = Vec::new();
+    while !making.ends_at_once && making.walk.after < making.film.tail.position {
+        let rest = &all[all.partition_point(|one| one.info.position <= making.walk.after)..];
+        if rest.is_empty() {
+            break;
+        }
+        let sent = making.film.take(&mut making.walk, &rest[..rest.len().min(page)]);
+        if !sent.is_empty() {
+            making.note(&sent);
+            all_sent.extend(sent);
+        }
+    }
+    Ok((making.finish()?, all_sent))
 }
 
 /// The position from which the walk starts, so that it comes to the fragments that follow the front.
@@ -292,13 +358,77 @@ fn tail(last: &Chosen, loaded: &cut::Loaded, at: usize, lead: usize, end: (i64, 
     Tail { position: piece.info.position, parts: parts.collect() }
 }
 
+/// What a first walk over the index finds.
+#[derive(Default)]
+pub(super) struct Survey {
+    pub first: Vec<Descriptor>,
+    pub last: Vec<Descriptor>,
+    pub tracks: Vec<Track>,
+    same: Vec<SameTracks>,
+    of: Option<TrackSetId>,
+    changed: bool,
+    /// There is media that the credential may not see.
+    seen: bool,
+}
+
+impl Survey {
+    /// Whether a fragment, and what follows it, may be in the range.
+    pub fn covers(request: Request, descriptor: &Descriptor) -> bool {
+        descriptor.is_persisted() && request.clock.start(&descriptor.info) < request.to_us
+    }
+
+    /// Takes note of tracks that are not those of the fragment before.
+    pub fn turn(&mut self, request: Request, info: &FragmentInfo, set: &TrackSet) {
+        for track in set.tracks().iter().filter(|track| is_wanted(track, request.audio)) {
+            match self.tracks.iter().find(|known| known.id == track.id) {
+                Some(known) => {
+                    self.changed |= known.sample_entry != track.sample_entry || !select::fits(known, track);
+                }
+                None => self.tracks.push(track.clone()),
+            }
+        }
+        if self.same.len() < RANGES_MAX {
+            let from_us = request.clock.start(info).max(request.from_us);
+            self.same.push(SameTracks { from_us, to_us: from_us, tracks: select::names(set) });
+        }
+    }
+
+    pub fn add(&mut self, request: Request, descriptor: Descriptor) {
+        if let Some(part) = self.same.last_mut() {
+            part.to_us = request.clock.end(&descriptor.info).min(request.to_us).max(part.to_us);
+        }
+        if self.first.len() < ENDS {
+            self.first.push(descriptor.clone());
+        }
+        if self.last.len() == ENDS {
+            self.last.remove(0);
+        }
+        self.last.push(descriptor);
+    }
+
+    /// What was found, when one file can have it.
+    pub fn finish(mut self) -> Result<Survey, ClipError> {
+        if self.first.is_empty() {
+            return Err(if self.seen { ClipError::OutsideRange } else { ClipError::NoMedia });
+        }
+        self.tracks.sort_by_key(|track| track.id);
+        let pictures = self.tracks.iter().filter(|track| track.codec.is_video()).count();
+        if self.changed || pictures > 1 {
+            return Err(ClipError::TracksChange { ranges: self.same });
+        }
+        if self.tracks.is_empty() {
+            let codecs = self.same.last().map_or_else(String::new, |part| part.tracks.clone());
+            return Err(ClipError::NotPlayable { codecs });
+        }
+        Ok(self)
+    }
+}
+
 /// Walks over all fragments of the range: finds its ends, and whether one file can have all tracks.
 async fn survey(hub: &Hub, asker: Asker, request: Request) -> Result<Survey, ClipError> {
     let select = request.clock.select(request.from_us, request.to_us);
     let first = hub.timeline(asker.stream, select, 1).await?.fragments.pop().ok_or(ClipError::NoMedia)?;
-    let mut survey = Survey { first: Vec::new(), last: Vec::new(), tracks: Vec::new() };
-    let mut same: Vec<SameTracks> = Vec::new();
-    let (mut changed, mut of, mut seen) = (false, None, false);
+    let mut survey = Survey::default();
     let mut after = first.info.position;
     after.sequence.0 = after.sequence.0.saturating_sub(1);
     loop {
@@ -307,59 +437,27 @@ async fn survey(hub: &Hub, asker: Asker, request: Request) -> Result<Survey, Cli
         after = last.info.position;
         let mut is_over = !page.more;
         for descriptor in page.fragments {
-            let info = &descriptor.info;
-            if !descriptor.is_persisted() || request.clock.start(info) >= request.to_us {
+            if !Survey::covers(request, &descriptor) {
                 is_over = true;
                 break;
             }
-            if !is_allowed(asker.allowed, info) {
-                seen = true;
+            if !is_allowed(asker.allowed, &descriptor.info) {
+                survey.seen = true;
                 continue;
             }
-            if of != Some(info.track_set) {
-                of = Some(info.track_set);
-                let Some(set) = track_set(hub, asker.stream, &descriptor).await? else { continue };
-                for track in set.tracks().iter().filter(|track| is_wanted(track, request.audio)) {
-                    match survey.tracks.iter().find(|known| known.id == track.id) {
-                        Some(known) => {
-                            changed |= known.sample_entry != track.sample_entry || !select::fits(known, track)
-                        }
-                        None => survey.tracks.push(track.clone()),
-                    }
-                }
-                if same.len() < RANGES_MAX {
-                    let from_us = request.clock.start(info).max(request.from_us);
-                    same.push(SameTracks { from_us, to_us: from_us, tracks: select::names(&set) });
+            if survey.of.replace(descriptor.info.track_set) != Some(descriptor.info.track_set) {
+                match track_set(hub, asker.stream, &descriptor).await? {
+                    Some(set) => survey.turn(request, &descriptor.info, &set),
+                    None => continue,
                 }
             }
-            if let Some(part) = same.last_mut() {
-                part.to_us = request.clock.end(info).min(request.to_us).max(part.to_us);
-            }
-            if survey.first.len() < ENDS {
-                survey.first.push(descriptor.clone());
-            }
-            if survey.last.len() == ENDS {
-                survey.last.remove(0);
-            }
-            survey.last.push(descriptor);
+            survey.add(request, descriptor);
         }
         if is_over {
             break;
         }
     }
-    if survey.first.is_empty() {
-        return Err(if seen { ClipError::OutsideRange } else { ClipError::NoMedia });
-    }
-    survey.tracks.sort_by_key(|track| track.id);
-    let pictures = survey.tracks.iter().filter(|track| track.codec.is_video()).count();
-    if changed || pictures > 1 {
-        return Err(ClipError::TracksChange { ranges: same });
-    }
-    if survey.tracks.is_empty() {
-        let codecs = same.last().map_or_else(String::new, |part| part.tracks.clone());
-        return Err(ClipError::NotPlayable { codecs });
-    }
-    Ok(survey)
+    survey.finish()
 }
 
 async fn track_set(hub: &Hub, stream: StreamId, descriptor: &Descriptor) -> Result<Option<Arc<TrackSet>>, StoreError> {
@@ -374,7 +472,7 @@ impl Walk {
     fn note(&mut self, parts: &[FragmentTrack], tracks: &[Track]) {
         for track in tracks {
             let Some(part) = parts.iter().find(|part| part.track == track.id) else { continue };
-            let up = |ticks: i64| -rescale(-ticks, track.timescale, MOVIE_TIMESCALE) - self.shift;
+            let up = |ticks: i64| cut::movie_ticks_up(ticks, track.timescale).saturating_sub(self.shift);
             let shown = up(part.first_pts.saturating_add_unsigned(part.duration));
             let decoded = up(part.first_dts.saturating_add_unsigned(part.duration));
             self.end = self.end.max(shown);
@@ -391,9 +489,9 @@ impl Walk {
         let mut closed = i64::MAX;
         for (track, part) in wanted {
             let down = |ticks: i64| rescale(ticks, track.timescale, MOVIE_TIMESCALE);
-            closed = closed.min(down(part.first_pts) - self.end);
+            closed = closed.min(down(part.first_pts).saturating_sub(self.end));
             if let Some((_, end)) = self.decoded.iter().find(|(of, _)| *of == track.id) {
-                closed = closed.min(down(part.first_dts) - end);
+                closed = closed.min(down(part.first_dts).saturating_sub(*end));
             }
         }
         if closed == i64::MAX {
@@ -404,7 +502,7 @@ impl Walk {
             let part = descriptor.info.track(track.id)?;
             let taken_us = film.request.clock.start(&descriptor.info);
             let at = MOVIE_TIMESCALE.from_micros(taken_us.saturating_sub(self.start_us));
-            Some(rescale(part.first_pts, track.timescale, MOVIE_TIMESCALE) - at)
+            Some(rescale(part.first_pts, track.timescale, MOVIE_TIMESCALE).saturating_sub(at))
         });
         self.shift = match (film.request.gaps, by_clock) {
             (Gaps::Keep, Some(by_clock)) => closed.min(by_clock),
@@ -417,7 +515,9 @@ impl Walk {
         let info = &descriptor.info;
         self.after = info.position;
         let continues = info.break_before.is_none()
-            && self.before.is_some_and(|(ordinal, set)| ordinal.0 + 1 == info.ordinal.0 && set == info.track_set);
+            && self
+                .before
+                .is_some_and(|(ordinal, set)| select::follows(info.ordinal, ordinal) && set == info.track_set);
         let video = film.tracks.iter().find(|track| track.codec.is_video());
         let has_video = video.is_some_and(|track| info.track(track.id).is_some());
         if !is_allowed(film.asker.allowed, info) || (!continues && has_video && info.start == StartKind::Dependent) {
@@ -438,7 +538,8 @@ impl Walk {
             self.parts = self.parts.wrapping_add(1);
             let origin = self.origins.iter().find(|(of, _)| *of == track.id).map_or(0, |(_, origin)| *origin);
             let shift = rescale(self.shift, MOVIE_TIMESCALE, track.timescale);
-            let first_dts = u64::try_from(part.first_dts - shift - origin).unwrap_or(0);
+            let first_dts = part.first_dts.saturating_sub(shift).saturating_sub(origin);
+            let first_dts = u64::try_from(first_dts).unwrap_or(0);
             parts.push(SentPart {
                 track: track.id,
                 range: part.offset..part.offset.saturating_add(part.len),
@@ -470,16 +571,22 @@ impl Film {
             if page.fragments.is_empty() {
                 break;
             }
-            let wanted = page.fragments.iter().filter(|one| one.info.position <= self.tail.position);
-            let sent: Vec<Sent> = wanted.filter_map(|descriptor| walk.take(self, descriptor)).collect();
-            if let Some(beyond) = page.fragments.iter().find(|one| one.info.position > self.tail.position) {
-                walk.after = beyond.info.position;
-            }
+            let sent = self.take(walk, &page.fragments);
             if !sent.is_empty() {
                 return Ok(Some(sent));
             }
         }
         Ok(None)
+    }
+
+    /// Fragments of a page as they are sent, `walk` moved behind them.
+    fn take(&self, walk: &mut Walk, page: &[Descriptor]) -> Vec<Sent> {
+        let wanted = page.iter().filter(|one| one.info.position <= self.tail.position);
+        let sent: Vec<Sent> = wanted.filter_map(|descriptor| walk.take(self, descriptor)).collect();
+        if let Some(beyond) = page.iter().find(|one| one.info.position > self.tail.position) {
+            walk.after = beyond.info.position;
+        }
+        sent
     }
 
     /// A reader of fragments from byte `at` of all fragments on.

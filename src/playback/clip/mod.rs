@@ -24,6 +24,8 @@
 mod body;
 mod cut;
 mod fragmented;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod progressive;
 mod select;
 #[cfg(test)]

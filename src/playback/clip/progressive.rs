@@ -121,12 +121,19 @@ pub(super) async fn read_heads(
     Ok(read)
 }
 
-/// The samples that the heads list. Those of a head that is not ours are left out: their fragment is damaged.
+/// The samples that the heads list. Those of a head that is not ours, or lists others than its fragment has, are left out: it is
+/// damaged.
 pub(super) fn load(chosen: &Chosen, heads: Vec<Vec<Option<Bytes>>>) -> Loaded {
     let of_fragment = |(piece, heads): (&Piece, Vec<Option<Bytes>>)| {
         let of_track = |(track, head): (&media::Track, Option<Bytes>)| {
             let (Some(head), Some(part)) = (head, piece.info.track(track.id)) else { return Vec::new() };
             let samples = cmaf::moof_samples(&head, part.len).unwrap_or_default();
+            let is_right = samples.len() == part.samples as usize
+                && samples.first().is_some_and(|first| first.dts == part.first_dts)
+                && samples.last().is_some_and(|last| last.range.end <= part.len as usize);
+            if !is_right {
+                return Vec::new();
+            }
             let raw = samples.into_iter().map(|sample| Raw {
                 pts: sample.pts,
                 start: part.offset + u32::try_from(sample.range.start).unwrap_or(u32::MAX),
@@ -214,7 +221,8 @@ pub(super) fn build(chosen: &Chosen, loaded: &Loaded, cut: &Cut, extent: Extent)
                     (cut.time(piece.run, track.timescale, sample.pts), Raw { sync, ..*sample })
                 }));
                 at += u64::from(range.end - range.start);
-                ranges.push(range);
+                // Samples without a byte are listed, and there is nothing to send of them.
+                ranges.extend((!range.is_empty()).then_some(range));
             }
             if let Some(part) = piece.info.track(track.id) {
                 let end = part.first_pts.saturating_add_unsigned(part.duration);
@@ -261,7 +269,7 @@ fn wanted<'a>(chosen: &Chosen, loaded: &'a Loaded, cut: &Cut, fragment: usize, i
     let time = |sample: &Raw| cut.time(run, timescale, sample.pts);
     let from = -i64::from(timescale.hz()) * SOUND_LEAD_MS / 1000;
     let to = rescale(cut.end, MOVIE_TIMESCALE, timescale);
-    let first = samples.partition_point(|sample| time(sample) + i64::from(sample.duration) <= from);
+    let first = samples.partition_point(|sample| time(sample).saturating_add(sample.duration.into()) <= from);
     let end = samples.partition_point(|sample| time(sample) < to).max(first);
     &samples[first..end]
 }
@@ -274,20 +282,21 @@ fn finish(track: &media::Track, draft: Draft, cut: &Cut, extent: Extent) -> (Mov
     let mut times: Vec<i64> = draft.samples.iter().map(|(time, _)| *time).collect();
     times.sort_unstable();
     for at in 1..times.len() {
-        times[at] = times[at].max(times[at - 1] + 1);
+        times[at] = times[at].max(times[at - 1].saturating_add(1));
     }
-    let later = times.iter().zip(&draft.samples).map(|(dts, (pts, _))| dts - pts).max().unwrap_or(0).max(draft.delay);
+    let later = times.iter().zip(&draft.samples).map(|(dts, (pts, _))| dts.saturating_sub(*pts)).max();
+    let later = later.unwrap_or(0).max(draft.delay);
     let last = times.last().copied().unwrap_or(0);
-    let ends = times.iter().skip(1).copied().chain([draft.end.max(last + 1)]);
+    let ends = times.iter().skip(1).copied().chain([draft.end.max(last.saturating_add(1))]);
     let narrow = |ticks: i64| u32::try_from(ticks).unwrap_or(if ticks < 0 { 0 } else { u32::MAX });
     let samples = times.iter().zip(ends).zip(&draft.samples).map(|((dts, end), (pts, raw))| Entry {
-        duration: narrow(end - dts),
-        offset: narrow(pts - dts + later),
+        duration: narrow(end.saturating_sub(*dts)),
+        offset: narrow(pts.saturating_sub(*dts).saturating_add(later)),
         size: raw.size,
         sync: raw.sync,
     });
     let samples = samples.collect();
-    let first_dts = times.first().copied().unwrap_or(0) - later;
+    let first_dts = times.first().copied().unwrap_or(0).saturating_sub(later);
     let first_shown = times.first().copied().unwrap_or(0);
     let begin = first_shown.max(0);
     let ticks = |media: i64| rescale(media, track.timescale, MOVIE_TIMESCALE);
@@ -302,8 +311,8 @@ fn finish(track: &media::Track, draft: Draft, cut: &Cut, extent: Extent) -> (Mov
         chunks: draft.chunks,
         edit: Edit {
             wait: narrow(ticks(begin)),
-            start: narrow(begin - first_dts),
-            duration: narrow(end - ticks(begin)).max(1),
+            start: narrow(begin.saturating_sub(first_dts)),
+            duration: narrow(end.saturating_sub(ticks(begin))).max(1),
         },
     };
     (movie_track, (track.id, origin))

@@ -97,29 +97,38 @@ pub(super) async fn lead_in(hub: &Hub, asker: Asker, first: &FragmentInfo) -> Re
         let from = first.ordinal.0.saturating_sub(reach);
         let select = Select::Ordinals(Ordinal(from), first.ordinal);
         let found = hub.timeline(asker.stream, select, LEAD_MAX as usize).await?.fragments;
-        let mut next = first;
-        let (mut count, mut is_whole, mut has_access) = (0, false, false);
-        for before in found.iter().rev() {
-            let info = &before.info;
-            let is_next = next.break_before.is_none() && info.ordinal.0 + 1 == next.ordinal.0;
-            if !is_next || info.track_set != first.track_set || !is_allowed(asker.allowed, info) {
-                is_whole = true;
-                break;
-            }
-            count += 1;
-            has_access |= info.start != StartKind::Dependent;
-            if info.start == StartKind::Closed || (has_access && count >= OPEN_LEAD_MAX) {
-                is_whole = true;
-                break;
-            }
-            next = info;
-        }
+        let (count, is_whole) = reach_back(first, &found, asker);
         if is_whole || from == 0 || found.is_empty() || reach >= LEAD_MAX {
             let start = found.len() - count;
             return Ok(found.into_iter().skip(start).collect());
         }
         reach = (reach * 4).min(LEAD_MAX);
     }
+}
+
+/// How many of the fragments before `first`, which end `found`, are needed; and whether looking further back would not change that.
+pub(super) fn reach_back(first: &FragmentInfo, found: &[Descriptor], asker: Asker) -> (usize, bool) {
+    let mut next = first;
+    let (mut count, mut has_access) = (0, false);
+    for before in found.iter().rev() {
+        let info = &before.info;
+        let is_next = next.break_before.is_none() && follows(next.ordinal, info.ordinal);
+        if !is_next || info.track_set != first.track_set || !is_allowed(asker.allowed, info) {
+            return (count, true);
+        }
+        count += 1;
+        has_access |= info.start != StartKind::Dependent;
+        if info.start == StartKind::Closed || (has_access && count >= OPEN_LEAD_MAX) {
+            return (count, true);
+        }
+        next = info;
+    }
+    (count, false)
+}
+
+/// Whether an ordinal is the next after another.
+pub(super) fn follows(ordinal: Ordinal, before: Ordinal) -> bool {
+    before.0.checked_add(1) == Some(ordinal.0)
 }
 
 /// Whether fragments must be decodable after those before them in a list.
@@ -139,24 +148,37 @@ pub(super) async fn assemble(
     lead: usize,
     what: Take,
 ) -> Result<Chosen, ClipError> {
-    let mut sets: HashMap<TrackSetId, Arc<TrackSet>> = HashMap::new();
-    let mut fragments: Vec<Piece> = Vec::with_capacity(all.len());
-    let mut kept_lead = 0;
-    let (mut run, mut before) = (0, None::<(Ordinal, TrackSetId)>);
-    for (at, descriptor) in all.into_iter().enumerate() {
+    let mut sets: HashMap<TrackSetId, Option<Arc<TrackSet>>> = HashMap::new();
+    let mut described = Vec::with_capacity(all.len());
+    for descriptor in all {
         let id = descriptor.info.track_set;
         let set = match (sets.get(&id), &descriptor.source) {
             (Some(set), _) => set.clone(),
-            (None, Source::Tail { fragment, .. }) => fragment.tracks.clone(),
-            // Its blocks are damaged: nobody can say what its samples are.
-            (None, Source::Store(_)) => match hub.track_set(stream, id).await? {
-                Some(set) => set,
-                None => continue,
-            },
+            (None, Source::Tail { fragment, .. }) => Some(fragment.tracks.clone()),
+            (None, Source::Store(_)) => hub.track_set(stream, id).await?,
         };
         sets.insert(id, set.clone());
+        described.push((descriptor, set));
+    }
+    gather(request, described, lead, what)
+}
+
+/// The same of fragments whose track sets are known, as far as anybody knows them.
+pub(super) fn gather(
+    request: Request,
+    all: Vec<(Descriptor, Option<Arc<TrackSet>>)>,
+    lead: usize,
+    what: Take,
+) -> Result<Chosen, ClipError> {
+    let mut fragments: Vec<Piece> = Vec::with_capacity(all.len());
+    let mut kept_lead = 0;
+    let (mut run, mut before) = (0, None::<(Ordinal, TrackSetId)>);
+    for (at, (descriptor, set)) in all.into_iter().enumerate() {
+        let id = descriptor.info.track_set;
+        // Its blocks are damaged: nobody can say what its samples are.
+        let Some(set) = set else { continue };
         let continues = descriptor.info.break_before.is_none()
-            && before.is_some_and(|(ordinal, set)| ordinal.0 + 1 == descriptor.info.ordinal.0 && set == id);
+            && before.is_some_and(|(ordinal, set)| follows(descriptor.info.ordinal, ordinal) && set == id);
         let piece = Piece { handle: descriptor.handle(), info: descriptor.info, set, run };
         let needs_more = piece.info.start == StartKind::Dependent && piece.has_video() && request.audio != Audio::Only;
         if !continues && needs_more && what == Take::Decodable {
