@@ -10,7 +10,7 @@ use crate::{auth, config, doors, ingest, playback, protocol};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target by name: its inputs are in `tests/fuzz/corpus/<name>`.
-pub const TARGETS: [Target; 21] = [
+pub const TARGETS: [Target; 24] = [
     ("rtsp_wire", protocol::fuzz::rtsp_wire),
     ("rtsp_transport", protocol::fuzz::rtsp_transport),
     ("rtsp_client", protocol::fuzz::rtsp_client),
@@ -27,6 +27,9 @@ pub const TARGETS: [Target; 21] = [
     ("rtp_latm", protocol::fuzz::rtp_latm),
     ("rtp_opus", protocol::fuzz::rtp_opus),
     ("rtp_g711", protocol::fuzz::rtp_g711),
+    ("webrtc_offer", protocol::fuzz::webrtc_offer),
+    ("webrtc_stun", protocol::fuzz::webrtc_stun),
+    ("webrtc_datagrams", protocol::fuzz::webrtc_datagrams),
     ("http_byte_ranges", doors::http::fuzz::byte_ranges),
     ("http_times", doors::http::fuzz::times),
     ("clip_plan", playback::clip::fuzz::plan),

@@ -118,11 +118,14 @@ impl Offer {
     /// # Errors
     /// When it is beyond the limits, no SDP, or not of WebRTC.
     pub(crate) fn read(bytes: &[u8]) -> Result<Offer, OfferError> {
-        let session = sdp::session(bytes)?;
+        sdp::session(bytes)?;
         let text = std::str::from_utf8(bytes).map_err(|_| SdpError::Malformed("it is not UTF-8".into()))?;
         if text.lines().filter(|line| line.starts_with("a=candidate:")).count() > MAX_CANDIDATES {
             return Err(OfferError::Candidates);
         }
+        // What we read is what those who answer will read.
+        let plain = plain(text);
+        let session = sdp::session(plain.as_bytes())?;
         let first = |name: &'static str| {
             let of_session =
                 session.attributes.iter().filter(|a| a.attribute == name).filter_map(|a| a.value.as_deref());
@@ -143,8 +146,8 @@ impl Offer {
         }
         Ok(Offer {
             sections: session.medias.iter().filter_map(section).collect(),
-            plain: plain(text),
             ice: (ufrag.to_owned(), password.to_owned()),
+            plain,
         })
     }
 
