@@ -55,7 +55,7 @@ class Server:
         ready = json.loads(line)
         self.pid = ready["pid"]
         STARTED.append((self.process, self.pid, str(data).encode()))
-        self.http, self.rtsp = f"http://{ready['http']}", ready["rtsp"]
+        self.http, self.rtsp, self.webrtc = f"http://{ready['http']}", ready["rtsp"], ready["webrtc"]
         self.admin = (data / "admin-token").read_text().strip()
 
     def log(self) -> str:

@@ -40,12 +40,13 @@ export async function watch([address, token]) {
   return { status: answer.status, location: answer.headers.get("location"), etag: answer.headers.get("etag"), sdp: text };
 }
 
-/** In the page: publishes the camera to an address over WHIP as `codec` (`video/H264`), with this token. */
-export async function publish([address, token, codec, constraints]) {
+/** In the page: publishes the camera to an address over WHIP as `codec` (`video/H264`), with this token, in these layers. */
+export async function publish([address, token, codec, constraints, layers]) {
   const camera = await navigator.mediaDevices.getUserMedia(constraints ?? { video: { width: 640, height: 360, frameRate: 30 }, audio: true });
   const peer = new RTCPeerConnection();
   for (const track of camera.getTracks()) {
-    const transceiver = peer.addTransceiver(track, { direction: "sendonly", streams: [camera] });
+    const sendEncodings = track.kind === "video" ? layers : undefined;
+    const transceiver = peer.addTransceiver(track, { direction: "sendonly", streams: [camera], sendEncodings });
     if (track.kind !== "video" || codec === undefined) continue;
     const all = RTCRtpSender.getCapabilities("video").codecs;
     const chosen = all.filter((one) => one.mimeType === codec || one.mimeType === "video/rtx");
@@ -104,7 +105,7 @@ export const throughPort = (sdp, port) => sdp.replace(/^(a=candidate:\S+ \d+ udp
 /**
  * A way between one browser and the server's UDP port that loses, swaps, doubles and delays datagrams, the same ones for the
  * same seed and order of sending. `way` has shares of 1: `loss`, `burst` (that a loss takes the next one with it), `swap`,
- * `double`; and `delay` in ms.
+ * `double`; and `delay` in ms. RTP of the payload type `spared` is not touched: nobody sends lost sound again.
  */
 export async function roughWay(server, way, seed = 1) {
   let state = BigInt(seed);
@@ -123,6 +124,7 @@ export async function roughWay(server, way, seed = 1) {
     let held;
     let lostBefore = false;
     return (bytes) => {
+      if (bytes[0] >= 128 && (bytes[1] & 127) === wayNow.spared) return send(bytes);
       lostBefore = roll() < (lostBefore ? (wayNow.burst ?? wayNow.loss ?? 0) : (wayNow.loss ?? 0));
       if (lostBefore) return (counts.lost += 1);
       counts.passed += 1;
