@@ -28,7 +28,7 @@ pub(crate) enum ClientError {
 }
 
 /// A long answer from which nothing comes for so long has ended.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// What a person at a shell does about a refusal.
 fn advice(code: &str) -> &'static str {
@@ -80,13 +80,27 @@ impl Client {
         path: &str,
         headers: &[(&str, String)],
     ) -> Result<http::Response<ureq::Body>, ClientError> {
+        self.open_within(SILENCE_MAX, method, path, headers)
+    }
+
+    /// The same, with the silence after which it has ended.
+    ///
+    /// # Errors
+    /// When the server is not reached, or refuses.
+    pub(crate) fn open_within(
+        &self,
+        silence: Duration,
+        method: &str,
+        path: &str,
+        headers: &[(&str, String)],
+    ) -> Result<http::Response<ureq::Body>, ClientError> {
         let request = http::Request::builder().method(method).uri(self.url_of(path));
         let request = headers.iter().fold(request.header("authorization", self.bearer()), |request, (name, value)| {
             request.header(*name, value)
         });
         let request = request.body(()).map_err(|_| ClientError::NoUrl { url: self.url.clone() })?;
         let request = self.agent.configure_request(request).timeout_global(None);
-        let request = request.timeout_per_read(Some(SILENCE_MAX)).build();
+        let request = request.timeout_per_read(Some(silence)).build();
         let outcome = self.agent.run(request);
         match outcome {
             Ok(answer) if answer.status().is_success() => Ok(answer),
@@ -179,7 +193,7 @@ pub(crate) fn health(common: &Common) -> Result<(String, Value), CommandError> {
 }
 
 fn read(url: &str, outcome: Result<http::Response<ureq::Body>, ureq::Error>) -> Result<Value, ClientError> {
-    let unreachable = |error: ureq::Error| ClientError::Unreachable { url: url.to_owned(), message: error.to_string() };
+    let unreachable = |error: ureq::Error| ClientError::Unreachable { url: url.to_owned(), message: reason(error) };
     let mut response = outcome.map_err(unreachable)?;
     let status = response.status().as_u16();
     let text = response.body_mut().with_config().limit(64 << 20).read_to_string().map_err(unreachable)?;
@@ -206,6 +220,18 @@ fn read(url: &str, outcome: Result<http::Response<ureq::Body>, ureq::Error>) -> 
             Err(ClientError::Refused { status, code, message, request_id: part("request_id").unwrap_or_default() })
         }
         _ => Err(strange(format!("HTTP {status}"))),
+    }
+}
+
+/// Why a body could not be read to its end, for people.
+pub(crate) fn read_failed(error: std::io::Error) -> String {
+    reason(error.into())
+}
+
+fn reason(error: ureq::Error) -> String {
+    match error {
+        ureq::Error::Timeout(ureq::Timeout::PerRead) => "the server sends nothing".to_owned(),
+        error => error.to_string(),
     }
 }
 

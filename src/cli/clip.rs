@@ -14,7 +14,7 @@ use http::{HeaderMap, StatusCode};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::client::{Client, ClientError, encode};
+use super::client::{Client, ClientError, SILENCE_MAX, encode, read_failed};
 use super::print::answer;
 use super::{CommandError, Common};
 use crate::config::units::Span;
@@ -52,6 +52,9 @@ pub(super) struct ClipArgs {
     /// Overwrites the file.
     #[arg(long)]
     force: bool,
+    /// A server that sends nothing for so long is asked again for what is missing.
+    #[arg(long, value_name = "DURATION", default_value_t = Span(SILENCE_MAX))]
+    silence: Span,
 }
 
 /// Attempts in a row that bring nothing.
@@ -70,7 +73,7 @@ pub(super) fn run(common: &Common, client: &Client, args: &ClipArgs) -> Result<(
     }
     let mut part = Part::open(&file, &whole).map_err(|error| failed(&file, &error))?;
     let resumed_at = part.len;
-    download(client, &path, &whole, &mut part, progress(common, &whole))?;
+    download(client, (&path, args.silence), &whole, &mut part, progress(common, &whole))?;
     part.finish(&file).map_err(|error| failed(&file, &error))?;
     let name = file.display().to_string();
     let value = json!({"file": name, "bytes": whole.len, "resumed_at": resumed_at});
@@ -179,13 +182,19 @@ fn progress(common: &Common, whole: &Whole) -> ProgressBar {
 }
 
 /// Asks for what is missing until nothing is.
-fn download(client: &Client, path: &str, whole: &Whole, part: &mut Part, bar: ProgressBar) -> Result<(), CommandError> {
+fn download(
+    client: &Client,
+    (path, silence): (&str, Span),
+    whole: &Whole,
+    part: &mut Part,
+    bar: ProgressBar,
+) -> Result<(), CommandError> {
     let mut attempts = 0;
     while part.len < whole.len {
         bar.set_position(part.len);
         let before = part.len;
         let headers = [("range", format!("bytes={}-", part.len)), ("if-range", whole.tag.clone())];
-        let broken = match client.open("GET", path, &headers) {
+        let broken = match client.open_within(silence.0, "GET", path, &headers) {
             Ok(answer) if answer.status() == StatusCode::PARTIAL_CONTENT => receive(answer, whole, part, &bar)?,
             Ok(_) => {
                 let message = "the file has changed on the server meanwhile: its end is still being recorded, or its start was \
@@ -193,16 +202,19 @@ fn download(client: &Client, path: &str, whole: &Whole, part: &mut Part, bar: Pr
                 return Err(CommandError::Failed(message.to_owned()));
             }
             Err(ClientError::Unreachable { message, .. }) => message,
+            // It is busy, or stops: what comes after it may have time.
+            Err(ClientError::Refused { status: 429 | 503, message, .. }) => message,
             Err(refused) => return Err(refused.into()),
         };
         attempts = if part.len > before { 0 } else { attempts + 1 };
+        let (have, all) = (HumanBytes(part.len), HumanBytes(whole.len));
         if part.len < whole.len && attempts == ATTEMPTS_MAX {
-            let (have, all) = (HumanBytes(part.len), HumanBytes(whole.len));
             let kept = part.path.display();
             let message = format!("{have} of {all} came, then: {broken}; the same command goes on with {kept}");
             return Err(CommandError::Failed(message));
         }
         if part.len < whole.len {
+            bar.suspend(|| eprintln!("kinora: {have} of {all} came, then: {broken}; asking for the rest"));
             std::thread::sleep(Duration::from_millis(200 << attempts));
         }
     }
@@ -229,7 +241,7 @@ fn receive(
                 part.write(&buffer[..count]).map_err(|error| failed(&part.path, &error))?;
                 bar.set_position(part.len);
             }
-            Err(error) => return Ok(error.to_string()),
+            Err(error) => return Ok(read_failed(error)),
         }
     }
 }

@@ -291,6 +291,59 @@ fn what_is_no_clip_is_refused_with_its_reason() {
     assert_eq!(server.request("GET", &path, None, None).status, 401);
 }
 
+/// Passes HTTP on to `address`: of its n-th connection so many bytes, and then nothing more, though it stays open.
+fn silent_line(address: &str, limit: fn(usize) -> usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("known"));
+    let address = address.trim_start_matches("http://").to_owned();
+    std::thread::spawn(move || {
+        for (number, client) in listener.incoming().enumerate() {
+            let (Ok(mut client), Ok(server)) = (client, TcpStream::connect(&address)) else { return };
+            let (mut from, mut to) = (client.try_clone().expect("a handle"), server.try_clone().expect("a handle"));
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut (&server).take(limit(number) as u64), &mut client);
+                // Both stay open until the test is over.
+                std::thread::park();
+                drop((client, server));
+            });
+        }
+    });
+    url
+}
+
+#[test]
+fn command_goes_on_when_the_server_falls_silent() {
+    let server = Server::start();
+    record(&server, &["bframes"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let start = start_of(&server, "bframes");
+    let (from, to) = (time(start + 1_475_000), time(start + 6_000_000));
+    let take = |url: &str, file: &str| -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kinora"));
+        command.args(["clip", "bframes", "--from", &from, "--to", &to, "--silence", "1s", "-o", file]);
+        let command = command.env("KINORA_URL", url).env("KINORA_TOKEN", &server.admin).current_dir(folder.path());
+        command.output().expect("run kinora clip")
+    };
+    let whole = get(&server, &format!("/v1/streams/bframes/clip.mp4?from={from}&to={to}")).body;
+    let said = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let output = take(&silent_line(&server.http, |number| if number < 2 { 100_000 } else { usize::MAX }), "a.mp4");
+    assert!(output.status.success(), "{}", said(&output));
+    let stalls = said(&output).matches(" came, then: the server sends nothing; asking for the rest").count();
+    assert_eq!(stalls, 2, "{}", said(&output));
+    assert!(std::fs::read(folder.path().join("a.mp4")).expect("a file") == whole);
+    // It stays silent: what has come is kept, and how to go on is said.
+    let output = take(&silent_line(&server.http, |number| if number == 0 { 100_000 } else { 0 }), "b.mp4");
+    assert!(!output.status.success());
+    let last = said(&output).lines().last().unwrap_or_default().to_owned();
+    assert!(last.contains(" came, then: the server sends nothing; the same command goes on with b.mp4.part"), "{last}");
+    let kept = std::fs::read(folder.path().join("b.mp4.part")).expect("a part");
+    assert!(kept.len() > 90_000 && whole.starts_with(&kept), "{} bytes are kept", kept.len());
+    let output = take(&server.http, "b.mp4");
+    assert!(output.status.success() && said(&output).is_empty(), "{}", said(&output));
+    assert!(std::fs::read(folder.path().join("b.mp4")).expect("a file") == whole);
+}
+
 /// Passes HTTP on to `address`, and breaks off the first `breaks` connections that have brought 100,000 bytes.
 fn bad_line(address: &str, breaks: usize) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

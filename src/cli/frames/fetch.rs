@@ -15,7 +15,7 @@ use super::parts::{Part, Stretch, Taken};
 use super::place::{self, Place};
 use super::told::{Told, left};
 use crate::cli::CommandError;
-use crate::cli::client::{Client, ClientError};
+use crate::cli::client::{Client, ClientError, read_failed};
 use crate::doors::http::time::format_micros;
 
 /// How often the same picture is asked for before it is given up.
@@ -128,7 +128,7 @@ impl Fetch<'_> {
         let (head, body) = answer.into_parts();
         let broke = |error: io::Error| match error.kind() {
             io::ErrorKind::InvalidData => self.client.strange(error.to_string()),
-            _ => self.client.broke_off(&error.to_string()),
+            _ => self.client.broke_off(&read_failed(error)),
         };
         let mut parcels = Parcels::new(&head.headers, BufReader::new(body.into_reader())).map_err(broke)?;
         let had_us = self.had_us(part, range);
