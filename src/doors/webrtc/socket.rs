@@ -165,3 +165,34 @@ impl Socket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn datagrams_of_a_batch_come_whole_and_in_order() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let socket = Socket::new(bind(any).expect("a port")).expect("a socket");
+        socket.io.writable().await.expect("there is room");
+        let peers = [0; 2].map(|_| std::net::UdpSocket::bind(any).expect("a port"));
+        let ways: Vec<Way> = peers.iter().map(|peer| (peer.local_addr().expect("bound"), None)).collect();
+        // A shorter one ends a call, a longer one or another peer begins one, and one call takes only so many.
+        let mut sent = vec![(0, 1_200), (0, 1_200), (0, 300), (0, 300), (0, 1_200), (1, 1_200), (1, 1_300), (0, 1)];
+        sent.extend([(1, 1_200); 60]);
+        let datagram = |number: usize, length: usize| vec![number as u8; length];
+        let mut batch = Batch::new();
+        for (number, (peer, length)) in sent.iter().enumerate() {
+            batch.push(&socket, ways[*peer], &datagram(number, *length));
+        }
+        assert_eq!(batch.finish(&socket), 0);
+        assert_eq!(batch.finish(&socket), 0, "nothing is left");
+        for (at, peer) in peers.iter().enumerate() {
+            for (number, (_, length)) in sent.iter().enumerate().filter(|(_, (to, _))| *to == at) {
+                let mut buffer = [0; MAX_DATAGRAM];
+                let length_came = peer.recv(&mut buffer).expect("a datagram");
+                assert_eq!(buffer[..length_came], datagram(number, *length), "datagram {number}");
+            }
+        }
+    }
+}
