@@ -10,6 +10,7 @@ mod bad_input;
 mod bad_rtsp;
 mod bad_webrtc;
 mod clip;
+mod clip_sound;
 mod clips;
 mod codecs;
 mod dice;

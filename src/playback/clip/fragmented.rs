@@ -229,10 +229,14 @@ pub(super) fn begin(
         cut.end = i64::MAX >> 16;
     }
     let mut built = progressive::build(&front, &loaded, &cut, Extent::Front);
-    let delay = at.info.track(lead_track.id).map_or(0, |part| part.first_pts.saturating_sub(part.first_dts));
     if is_whole {
         // All tracks alike: decode times are zero or later, and there is no edit list.
-        let early = rescale(delay, lead_track.timescale, MOVIE_TIMESCALE);
+        // So the first picture comes by so much later as anything is decoded before it: reordering pictures, sound that began sooner.
+        let early = tracks.iter().filter_map(|track| {
+            let first_dts = rescale(at.info.track(track.id)?.first_dts, track.timescale, MOVIE_TIMESCALE);
+            Some(start.shifts[at.run].saturating_sub(first_dts))
+        });
+        let early = early.max().unwrap_or(0).max(0);
         let origin = |track: &Track| (track.id, rescale(early, MOVIE_TIMESCALE, track.timescale).saturating_neg());
         built.origins = tracks.iter().map(origin).collect();
     }
