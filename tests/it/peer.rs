@@ -117,7 +117,7 @@ pub(crate) struct Peer {
     connection: Box<RTCPeerConnection>,
     socket: UdpSocket,
     local: SocketAddr,
-    server: SocketAddr,
+    pub server: SocketAddr,
     /// Path of the session.
     pub location: String,
     pub answer: String,
@@ -129,6 +129,8 @@ pub(crate) struct Peer {
     sequence: u16,
     /// Sequence numbers of the packets that never left, though the peer wanted to send them.
     pub withheld: BTreeSet<u16>,
+    /// The newest check by which it chose its way to the server.
+    pub nomination: Option<BytesMut>,
     /// Sequence numbers that came, extended.
     came: BTreeSet<i64>,
     /// RTP packets that came, and the marked ones of them: pictures.
@@ -322,6 +324,7 @@ impl Peer {
             back: Lane::new(make.way, make.seed ^ 0xffff),
             sequence: 1_000,
             withheld: BTreeSet::new(),
+            nomination: None,
             came: BTreeSet::new(),
             packets: 0,
             pictures: 0,
@@ -412,6 +415,11 @@ impl Peer {
         while let Some(outgoing) = self.connection.poll_write() {
             // An alert is the answer to the server's goodbye.
             self.over |= outgoing.message.first() == Some(&21);
+            // A binding request with USE-CANDIDATE, which has no content.
+            if outgoing.message.starts_with(&[0, 1]) && outgoing.message.windows(4).any(|four| four == [0, 0x25, 0, 0])
+            {
+                self.nomination = Some(outgoing.message.clone());
+            }
             self.out.put(outgoing.message, now);
         }
         while let Some(bytes) = self.out.take(now) {

@@ -1,6 +1,7 @@
 //! What WebRTC publishers send is what is recorded, picture by picture and tick by tick, on good ways and bad ones; and what
 //! viewers get is what there is.
 
+use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -216,6 +217,29 @@ fn a_viewer_on_a_bad_way_gets_what_was_lost_again() {
         assert!(lost > 10 && viewer.pictures >= 140);
         assert_eq!(missing, 0, "{way:?}");
     }
+}
+
+#[test]
+fn a_check_that_is_sent_again_from_elsewhere_moves_no_media() {
+    let server = Server::start();
+    let _witness = Witness::start(&server);
+    let mut viewer = Peer::viewer(&server, &server.admin, "witness", Make::default());
+    assert!(viewer.drive(Duration::from_secs(10), |peer| peer.pictures > 3), "it sees something");
+    let recorded = viewer.nomination.clone().expect("it chose a way");
+    let thief = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    thief.set_nonblocking(true).expect("a socket");
+    let before = viewer.pictures;
+    for _ in 0..10 {
+        thief.send_to(&recorded, viewer.server).expect("sent");
+        viewer.drive(Duration::from_millis(150), |_| false);
+    }
+    let (seen, mut stolen, mut buffer) = (viewer.pictures - before, 0, [0; 2_048]);
+    while let Ok(length) = thief.recv(&mut buffer) {
+        // Checks of the server's own, which only who has the password can answer.
+        stolen += usize::from(length > 0 && buffer[0] > 3);
+    }
+    assert_eq!(stolen, 0, "packets of the viewer's came to the thief");
+    assert!(seen >= 25, "{seen} pictures in 1.5 s");
 }
 
 #[test]

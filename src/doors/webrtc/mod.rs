@@ -352,6 +352,7 @@ impl Webrtc {
             due: now + Duration::from_millis(100),
             addresses: Vec::new(),
             nominated: None,
+            nominating: None,
         };
         let (name, credential) = (asker.stream.to_string(), asker.principal.id);
         let etag = etag(&session.ufrag);

@@ -274,9 +274,7 @@ impl Loop {
             return None;
         };
         let key = session.key;
-        if request.nominates {
-            session.nominated = Some(came.from);
-        }
+        session.nominating = request.nominates.then_some(came.from);
         if let Some(forgotten) = session.proven(came.from, came.to) {
             self.by_address.remove(&forgotten);
         }

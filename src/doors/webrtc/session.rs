@@ -125,6 +125,9 @@ pub(super) struct Session {
     pub addresses: Vec<Way>,
     /// The one that it chose, which it may change at any time: where media goes.
     pub nominated: Option<SocketAddr>,
+    /// The one that it asks for just now. It is nominated when `rtc` agrees, which it does once a check of ours was answered from
+    /// there: a request that somebody recorded and sends again from elsewhere moves nothing.
+    pub nominating: Option<SocketAddr>,
 }
 
 /// The way out, and what is on it; all sessions share it, one after the other.
@@ -322,10 +325,14 @@ impl Session {
 
     /// Puts what the peer has to send into the batch.
     fn put(&mut self, out: &mut Out) {
-        let Session { peer, addresses, nominated, .. } = self;
+        let Session { peer, addresses, nominated, nominating, .. } = self;
         while let Some(outgoing) = peer.next_outgoing() {
+            let is_stun = stun::is_stun(&outgoing.bytes);
+            if is_stun && *nominating == Some(outgoing.to) && stun::is_response(&outgoing.bytes) {
+                *nominated = nominating.take();
+            }
             // `rtc` keeps to the first path that was nominated.
-            let to = if stun::is_stun(&outgoing.bytes) { outgoing.to } else { nominated.unwrap_or(outgoing.to) };
+            let to = if is_stun { outgoing.to } else { nominated.unwrap_or(outgoing.to) };
             if let Some(way) = addresses.iter().find(|(known, _)| *known == to) {
                 out.batch.push(&out.socket, *way, &outgoing.bytes);
             }
