@@ -186,15 +186,17 @@ fn a_viewer_that_asks_a_camera_that_cannot_be_asked_gets_its_pictures_again_each
     let _witness = Witness::start(&server);
     let mut viewer = Peer::viewer(&server, &server.admin, "witness", Make::default());
     assert!(viewer.drive(Duration::from_secs(10), |peer| peer.pictures > 30), "it sees something");
-    let before = viewer.pictures;
+    let (before, since) = (viewer.pictures, Instant::now());
     for _ in 0..400 {
         viewer.ask_for_key_pictures(10);
         viewer.drive(Duration::from_millis(10), |_| false);
     }
-    let seen = viewer.pictures - before;
-    println!("{seen} pictures of 100 and what was sent again");
+    // On a machine with much to do these rounds take longer, and more pictures come.
+    let (seen, seconds) = (viewer.pictures - before, since.elapsed().as_secs_f64());
+    let (live, again) = ((25.0 * seconds) as u64, (seconds / 2.0) as u64 + 1);
+    println!("{seen} pictures, {live} of them live, the others sent again");
     // Each time at most the 25 pictures since the last key picture.
-    assert!((90..=100 + 3 * 25 + 25).contains(&seen), "{seen} pictures in 4 s");
+    assert!((live * 9 / 10..=live + again * 25 + 25).contains(&seen), "{seen} pictures in {seconds} s");
     assert!(!viewer.over);
 }
 
