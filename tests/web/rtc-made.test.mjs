@@ -136,23 +136,9 @@ test("a publisher whose network changes restarts ICE and is recorded on", async 
 test("of a publisher that sends layers the first is recorded", async () => {
   page = await chrome.newPage();
   await page.goto(pages.origin);
-  const status = await page.evaluate(
-    async ([address, token]) => {
-      const camera = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 360 }, audio: true });
-      const peer = new RTCPeerConnection();
-      window.publisher = peer;
-      peer.addTransceiver(camera.getAudioTracks()[0], { direction: "sendonly" });
-      const sendEncodings = [{ rid: "h" }, { rid: "l", scaleResolutionDownBy: 2 }];
-      peer.addTransceiver(camera.getVideoTracks()[0], { direction: "sendonly", sendEncodings });
-      await peer.setLocalDescription();
-      const headers = { authorization: `Bearer ${token}`, "content-type": "application/sdp" };
-      const answer = await fetch(address, { method: "POST", headers, body: peer.localDescription.sdp });
-      await peer.setRemoteDescription({ type: "answer", sdp: await answer.text() });
-      return answer.status;
-    },
-    [`${server.http}/whip/layers`, server.admin],
-  );
-  assert.equal(status, 201);
+  const layers = [{ rid: "h" }, { rid: "l", scaleResolutionDownBy: 2 }];
+  const made = await page.evaluate(publish, [`${server.http}/whip/layers`, server.admin, "video/H264", undefined, layers]);
+  assert.equal(made.status, 201, JSON.stringify(made));
   await waitFor("a fragment", 15, async () => (await server.fragments("layers")).length >= 1);
   const { tracks } = await server.call("GET", "/v1/streams/layers");
   assert.deepEqual(
