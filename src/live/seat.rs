@@ -115,6 +115,7 @@ impl StreamState {
     }
 
     fn left(&self, gap: GapReason) {
+        self.end_of_units();
         let mut shared = self.shared();
         shared.publisher = None;
         shared.left = Some(gap);

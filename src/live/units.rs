@@ -77,6 +77,11 @@ impl Units {
         number
     }
 
+    /// The publisher left: those who read go on to the end, and nobody starts with what it showed.
+    fn end(&mut self) {
+        self.start = None;
+    }
+
     fn may_go(&self, newest: ServerTime) -> bool {
         let Some(oldest) = self.ring.front() else { return false };
         let recent = newest.micros_since(oldest.unit.arrival) < KEEP.as_micros() as i64;
@@ -123,9 +128,7 @@ impl Hub {
         let state = self.loaded(stream).await?;
         let (came, edge) = (state.units_came.subscribe(), state.edge.subscribe());
         let units = state.units();
-        let live = edge.borrow().live;
-        // What is left of a publisher that went away is not live.
-        let at = units.start.filter(|_| live).unwrap_or(units.next);
+        let at = units.start.unwrap_or(units.next);
         drop(units);
         Ok(UnitReader { state, came, edge, at, idle_said: false })
     }
@@ -193,6 +196,11 @@ impl StreamState {
     pub(super) fn show(&self, session: u64, tracks: Arc<TrackSet>, shown_us: i64, unit: AccessUnit) {
         let number = self.units().push(session, tracks, shown_us, unit);
         self.units_came.send_replace(number);
+    }
+
+    /// Nothing more comes of who was shown.
+    pub(super) fn end_of_units(&self) {
+        self.units().end();
     }
 }
 

@@ -6,6 +6,7 @@ mod model;
 mod publishing;
 mod reading;
 mod retention;
+mod units;
 
 use std::collections::BTreeMap;
 use std::future::Future;
