@@ -49,6 +49,9 @@ impl Units {
     }
 }
 
+/// A unit in another codec, and what its track is; no unit where some were left out.
+type MadeUnit = (Option<Arc<AccessUnit>>, Option<Track>);
+
 /// A track in another codec.
 enum Other {
     /// Shared by all who watch the stream.
@@ -59,7 +62,7 @@ enum Other {
 
 impl Other {
     /// The next unit, and the track it is of; none when no more come.
-    async fn next(&mut self) -> Option<(Option<Arc<AccessUnit>>, Option<Track>)> {
+    async fn next(&mut self) -> Option<MadeUnit> {
         match self {
             Other::Shared(viewer) => match viewer.next().await? {
                 Shown::Unit(unit) => Some((Some(unit), viewer.track())),
@@ -115,8 +118,8 @@ struct State {
 
 enum Wake {
     Source(Next),
-    Pictures(Option<(Option<Arc<AccessUnit>>, Option<Track>)>),
-    Sound(Option<(Option<Arc<AccessUnit>>, Option<Track>)>),
+    Pictures(Option<MadeUnit>),
+    Sound(Option<MadeUnit>),
     Wanted,
 }
 
@@ -246,20 +249,22 @@ impl<K: Copy> Relay<K> {
     }
 
     /// Takes a unit in another codec.
-    async fn made(
-        &self,
-        state: &mut State,
-        made: Option<(Option<Arc<AccessUnit>>, Option<Track>)>,
-        is_pictures: bool,
-    ) -> Result<(), Gone> {
+    async fn made(&self, state: &mut State, made: Option<MadeUnit>, is_pictures: bool) -> Result<(), Gone> {
         let Some((unit, track)) = made else {
             let ended = if is_pictures { state.pictures.take() } else { state.sound.take() };
-            if let Some(Other::Shared(viewer)) = &ended
-                && let Some(Err(error)) = viewer.ended()
-            {
-                tracing::warn!(stream = %self.stream, %error, "viewers go on without a track");
-            }
-            return if is_pictures && ended.is_some() { self.tell(Fed::Failed(NOT_MADE)).await } else { Ok(()) };
+            let failed = match &ended {
+                // One that ends with its source, as where the track changes, is followed by another.
+                Some(Other::Shared(viewer)) => match viewer.ended() {
+                    Some(Err(error)) => {
+                        tracing::warn!(stream = %self.stream, %error, "viewers go on without a track");
+                        true
+                    }
+                    Some(Ok(())) | None => false,
+                },
+                Some(Other::Own(..)) => true,
+                None => false,
+            };
+            return if is_pictures && failed { self.tell(Fed::Failed(NOT_MADE)).await } else { Ok(()) };
         };
         let (Some(unit), Some(track)) = (unit, track) else {
             return if is_pictures { self.tell(Fed::Skipped).await } else { Ok(()) };
@@ -279,7 +284,7 @@ impl<K: Copy> Relay<K> {
 }
 
 /// The next unit of a track in another codec; never when there is none.
-async fn made(other: &mut Option<Other>) -> Option<(Option<Arc<AccessUnit>>, Option<Track>)> {
+async fn made(other: &mut Option<Other>) -> Option<MadeUnit> {
     match other {
         Some(other) => other.next().await,
         None => std::future::pending().await,
