@@ -30,8 +30,8 @@ pub(crate) struct Past {
     cursor: Cursor,
     from: ProducerTime,
     to: Option<ProducerTime>,
-    /// Units that were read, in decode order, and when they are due on the stream's timeline, in microseconds.
-    queue: VecDeque<(i64, AccessUnit, i64, bool)>,
+    /// Units that were read, in decode order.
+    queue: VecDeque<Waiting>,
     tracks: Option<Arc<TrackSet>>,
     /// That time of the stream's timeline was due then.
     pace: Option<(Instant, i64)>,
@@ -39,6 +39,17 @@ pub(crate) struct Past {
     /// A fragment that is to be read next.
     fragment: Option<Descriptor>,
     is_failed: bool,
+}
+
+/// A unit that waits until it is due.
+struct Waiting {
+    /// When that is on the stream's timeline, in microseconds.
+    due_us: i64,
+    /// When it is shown, by the producer's clock.
+    shown_us: i64,
+    /// Decoding can start at it.
+    starts: bool,
+    unit: AccessUnit,
 }
 
 impl Past {
@@ -74,7 +85,7 @@ impl Past {
             if self.is_failed {
                 return Next::Deleted;
             }
-            if let Some((due_us, ..)) = self.queue.front() {
+            if let Some(Waiting { due_us, .. }) = self.queue.front() {
                 let due = self.due(*due_us);
                 tokio::time::sleep_until(due).await;
                 if let Some(unit) = self.take() {
@@ -117,7 +128,7 @@ impl Past {
     }
 
     fn take(&mut self) -> Option<Next> {
-        let (_, mut unit, shown_us, starts) = self.queue.pop_front()?;
+        let Waiting { mut unit, shown_us, starts, .. } = self.queue.pop_front()?;
         let tracks = self.tracks.clone()?;
         if self.to.is_some_and(|to| shown_us >= to.micros()) {
             return Some(Next::Deleted);
@@ -159,40 +170,32 @@ impl Past {
                     data,
                 };
                 let starts = track.id == lead.id && unit.random_access != RandomAccess::No;
-                units.push((track.timescale.to_micros(sample.dts), unit, shown.micros(), starts));
+                let due_us = track.timescale.to_micros(sample.dts);
+                units.push(Waiting { due_us, shown_us: shown.micros(), starts, unit });
             }
         }
-        units.sort_by_key(|(due_us, ..)| *due_us);
+        units.sort_by_key(|waiting| waiting.due_us);
         self.lead_in(&mut units, &tracks);
         self.queue.extend(units);
         Ok(())
     }
 
     /// What comes before the asked instant: sound is left out, pictures follow each other closely up to it.
-    fn lead_in(&self, units: &mut Vec<(i64, AccessUnit, i64, bool)>, tracks: &TrackSet) {
-        let from = self.from.micros();
-        units.retain(|(_, unit, shown, _)| {
-            *shown >= from || unit.track == tracks.lead().id && tracks.lead().codec.is_video()
-        });
+    fn lead_in(&self, units: &mut Vec<Waiting>, tracks: &TrackSet) {
+        let (from, lead) = (self.from.micros(), tracks.lead());
+        units.retain(|one| one.shown_us >= from || one.unit.track == lead.id && lead.codec.is_video());
         // The picture on screen at the instant is the last one before it, when none is shown just then.
-        let Some((due, pts, shown_at)) = units
-            .iter()
-            .find(|(_, _, shown, _)| *shown >= from)
-            .or(units.last())
-            .map(|(due, unit, shown, _)| (*due, unit.pts, *shown))
-        else {
-            return;
-        };
-        let scale = tracks.lead().timescale;
-        let mut left = units.iter().filter(|(_, _, shown, _)| *shown < from).count() as i64;
-        for (unit_due, unit, shown, _) in units.iter_mut().filter(|(_, _, shown, _)| *shown < from) {
-            let earlier_us = left * LEAD_IN_US;
-            *unit_due = due - earlier_us;
-            unit.pts = pts - scale.from_micros(earlier_us);
-            *shown = shown_at - earlier_us;
-            left -= 1;
+        let Some(first) = units.iter().find(|one| one.shown_us >= from).or(units.last()) else { return };
+        let (due_us, pts, shown_us) = (first.due_us, first.unit.pts, first.shown_us);
+        let before = units.iter_mut().filter(|one| one.shown_us < from).collect::<Vec<_>>();
+        let mut earlier_us = before.len() as i64 * LEAD_IN_US;
+        for one in before {
+            one.due_us = due_us - earlier_us;
+            one.shown_us = shown_us - earlier_us;
+            one.unit.pts = pts - lead.timescale.from_micros(earlier_us);
+            earlier_us -= LEAD_IN_US;
         }
-        units.sort_by_key(|(due_us, ..)| *due_us);
+        units.sort_by_key(|one| one.due_us);
     }
 }
 
