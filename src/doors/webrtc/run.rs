@@ -19,7 +19,7 @@ use super::socket::{Batch, Came, Socket};
 use crate::auth::Access;
 use crate::live::Hub;
 use crate::playback::whep::{Catchup, Fed, Packed, Past, Relay, Units};
-use crate::protocol::webrtc::{Answer, Credentials, PeerError, State, stun};
+use crate::protocol::webrtc::{Answer, Credentials, Kind, PeerError, State, stun};
 use crate::workers::SharedTranscodes;
 
 /// Media that waits for the loop; relays wait beyond that.
@@ -63,14 +63,14 @@ struct Watched {
 /// What the loop works with.
 pub(super) struct Loop {
     out: Out,
-    pub directory: Directory,
-    pub hub: Arc<Hub>,
-    pub access: Arc<Access>,
-    pub transcodes: Arc<SharedTranscodes>,
-    pub clock: Arc<dyn Clock>,
-    pub commands: mpsc::Receiver<Command>,
-    pub fed: mpsc::Receiver<(Channel, Fed)>,
-    pub feeder: mpsc::Sender<(Channel, Fed)>,
+    directory: Directory,
+    hub: Arc<Hub>,
+    access: Arc<Access>,
+    transcodes: Arc<SharedTranscodes>,
+    clock: Arc<dyn Clock>,
+    commands: mpsc::Receiver<Command>,
+    fed: mpsc::Receiver<(Channel, Fed)>,
+    feeder: mpsc::Sender<(Channel, Fed)>,
     sessions: HashMap<Key, Session>,
     by_ufrag: HashMap<String, Key>,
     by_address: HashMap<SocketAddr, Key>,
@@ -344,7 +344,7 @@ impl Loop {
         let Some(watched) = self.watched.get_mut(&channel) else { return };
         match fed {
             Fed::Unit(unit) => {
-                if unit.kind == crate::protocol::webrtc::Kind::Video {
+                if unit.kind == Kind::Video {
                     watched.catchup.take(&unit);
                 }
                 let viewers = std::mem::take(&mut watched.viewers);
