@@ -296,7 +296,11 @@ impl Running {
             let outcome = outcome.unwrap_or_else(|error| Err(error.to_string()));
             match &outcome {
                 Ok(reloaded) => {
-                    self.rtsp.set_limits(&rtsp_settings(&self.app.config()));
+                    let config = self.app.config();
+                    self.rtsp.set_limits(&rtsp_settings(&config));
+                    if let Some(door) = &self.app.webrtc {
+                        door.set_limits(&webrtc_settings(&config));
+                    }
                     tracing::info!(?reloaded, "configuration reloaded");
                 }
                 Err(error) => tracing::error!(error, "failed to reload; certificates and limits stay as they were"),

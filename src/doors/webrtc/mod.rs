@@ -15,7 +15,7 @@ mod socket;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use media::{ProducerTime, StreamId, StreamName, TrackId, TrackSet};
@@ -72,7 +72,7 @@ pub(crate) struct Settings {
     pub max_sessions: usize,
     /// Most sessions that are not connected yet.
     pub max_pending: usize,
-    /// Most streams: publishing creates none beyond.
+    /// Most streams: publishing creates none beyond. A reload may change it.
     pub streams_max: usize,
     /// Pictures that cannot be sent as they are are made into H.264.
     pub transcode: bool,
@@ -129,6 +129,8 @@ pub(crate) enum Error {
 pub(crate) struct Webrtc {
     rooms: Rooms,
     settings: Settings,
+    /// The one of the settings that a reload changes.
+    streams_max: AtomicUsize,
     addresses: Addresses,
     identity: Identity,
     directory: Directory,
@@ -165,9 +167,18 @@ impl Webrtc {
             address.set_port(bound.port());
         }
         let addresses = Addresses { bound, public };
-        let keys = AtomicU64::new(1);
+        let (keys, streams_max) = (AtomicU64::new(1), AtomicUsize::new(settings.streams_max));
         let cameras = cameras.clone();
-        Ok(Arc::new(Webrtc { rooms, settings, addresses, identity, directory, commands, keys, cameras }))
+        Ok(Arc::new(Webrtc { rooms, settings, streams_max, addresses, identity, directory, commands, keys, cameras }))
+    }
+
+    /// Takes the limits of these settings that can change while the door is open.
+    pub(crate) fn set_limits(&self, fresh: &Settings) {
+        self.streams_max.store(fresh.streams_max, Ordering::Relaxed);
+    }
+
+    fn streams_max(&self) -> usize {
+        self.streams_max.load(Ordering::Relaxed)
     }
 
     /// Connected WebRTC viewers of the stream.
@@ -227,8 +238,7 @@ impl Webrtc {
         Box::new(move |incoming| {
             let tracker = door.cameras.clone();
             tracker.spawn(async move {
-                let claimed =
-                    door.rooms.claim(asker.principal, asker.stream.clone(), who, door.settings.streams_max).await;
+                let claimed = door.rooms.claim(asker.principal, asker.stream.clone(), who, door.streams_max()).await;
                 let publisher = match claimed {
                     Ok(publisher) => publisher,
                     Err(refused) => {
