@@ -4,9 +4,7 @@
 //! 255, and HD video with a tint, since its matrix is that of BT.709. Both are mended on the planes: one multiplication
 //! a luma sample, four a chroma pair. (ITU-T T.871 section 6, ITU-T H.273 section 8.3.)
 
-use gstreamer_video::VideoColorMatrix;
-
-use crate::picture::Planes;
+use media::planes::{Colours, Planes};
 
 /// Bits after the point of what is added up. Sums stay below 2^15, and as many numbers of 16 bits as fit into a register are
 /// computed at once.
@@ -28,20 +26,10 @@ struct Factors {
     red_from_blue: i16,
 }
 
-/// Shares of red and blue in luma.
-fn weights(matrix: VideoColorMatrix) -> (f64, f64) {
-    match matrix {
-        VideoColorMatrix::Bt709 => (0.2126, 0.0722),
-        VideoColorMatrix::Bt2020 => (0.2627, 0.0593),
-        VideoColorMatrix::Smpte240m => (0.212, 0.087),
-        VideoColorMatrix::Fcc => (0.30, 0.11),
-        _ => (0.299, 0.114),
-    }
-}
-
 impl Factors {
-    fn new(full_range: bool, matrix: VideoColorMatrix) -> Factors {
-        let (kr, kb) = weights(matrix);
+    fn new(colours: Colours) -> Factors {
+        let Colours { full_range, matrix } = colours;
+        let (kr, kb) = matrix.weights();
         let kg = 1.0 - kr - kb;
         let (to_r, to_b) = (0.299, 0.114);
         let to_g = 1.0 - to_r - to_b;
@@ -111,10 +99,10 @@ fn clamped(fixed: i16) -> u8 {
 /// Writes the planes into `out` one after another with the meaning that JFIF gives them, luma with rows and columns made
 /// even by repeating the last: the form that halved chroma has in JPEG.
 pub(crate) fn to_jfif(planes: &Planes<'_>, out: &mut Vec<u8>) {
-    let (chroma_width, chroma_height) = planes.chroma_size();
+    let (chroma_width, chroma_height) = planes.size(1);
     // What is there from the picture before is written over.
     out.resize(chroma_width * chroma_height * 6, 0);
-    let factors = Factors::new(planes.full_range, planes.matrix);
+    let factors = Factors::new(planes.colours());
     // With the widest instructions of the machine at hand.
     pulp::Arch::new().dispatch(Conversion { planes, out, factors });
 }
@@ -137,8 +125,8 @@ impl pulp::NullaryFnOnce for Conversion<'_> {
 
 #[inline(always)]
 fn convert(planes: &Planes<'_>, out: &mut [u8], factors: Factors) {
-    let (chroma_width, chroma_height) = planes.chroma_size();
-    let (width, height) = (planes.width as usize, planes.height as usize);
+    let (chroma_width, chroma_height) = planes.size(1);
+    let (width, height) = planes.size(0);
     let as_is = factors.is_identity();
     let (luma, chroma) = out.split_at_mut(chroma_width * chroma_height * 4);
     let (blue, red) = chroma.split_at_mut(chroma_width * chroma_height);
@@ -178,10 +166,12 @@ fn convert(planes: &Planes<'_>, out: &mut [u8], factors: Factors) {
 
 #[cfg(test)]
 mod tests {
+    use media::planes::Matrix;
+
     use super::*;
 
-    fn check(full_range: bool, matrix: VideoColorMatrix, from: [u8; 3], expected: [u8; 3]) {
-        let factors = Factors::new(full_range, matrix);
+    fn check(full_range: bool, matrix: Matrix, from: [u8; 3], expected: [u8; 3]) {
+        let factors = Factors::new(Colours { full_range, matrix });
         let (added, blue, red) = factors.chroma(from[1], from[2]);
         let given = [factors.luma(from[0], added), blue, red];
         let near = given.iter().zip(expected).all(|(given, expected)| given.abs_diff(expected) <= 1);
@@ -191,24 +181,24 @@ mod tests {
     #[test]
     fn video_colours_become_those_of_jfif() {
         // Black, white and grey stay what they are and use the whole range.
-        check(false, VideoColorMatrix::Bt601, [16, 128, 128], [0, 128, 128]);
-        check(false, VideoColorMatrix::Bt709, [235, 128, 128], [255, 128, 128]);
+        check(false, Matrix::Bt601, [16, 128, 128], [0, 128, 128]);
+        check(false, Matrix::Bt709, [235, 128, 128], [255, 128, 128]);
         // Pure red and pure blue of BT.709 (ITU-R BT.709 table 4) become those of JFIF.
-        check(false, VideoColorMatrix::Bt709, [63, 102, 240], [76, 85, 255]);
-        check(false, VideoColorMatrix::Bt709, [32, 240, 118], [29, 255, 107]);
-        check(false, VideoColorMatrix::Bt601, [81, 90, 240], [76, 85, 255]);
-        assert!(Factors::new(true, VideoColorMatrix::Bt601).is_identity());
-        assert!(!Factors::new(true, VideoColorMatrix::Bt709).is_identity());
+        check(false, Matrix::Bt709, [63, 102, 240], [76, 85, 255]);
+        check(false, Matrix::Bt709, [32, 240, 118], [29, 255, 107]);
+        check(false, Matrix::Bt601, [81, 90, 240], [76, 85, 255]);
+        assert!(Factors::new(Colours { full_range: true, matrix: Matrix::Bt601 }).is_identity());
+        assert!(!Factors::new(Colours { full_range: true, matrix: Matrix::Bt709 }).is_identity());
     }
 
     /// What R, G and B have in between, by numbers without end.
-    fn by_the_book(full_range: bool, matrix: VideoColorMatrix, from: [u8; 3]) -> [f64; 3] {
+    fn by_the_book(full_range: bool, matrix: Matrix, from: [u8; 3]) -> [f64; 3] {
         let [y, b, r] = from.map(f64::from);
         let (y, b, r) = match full_range {
             true => (y / 255.0, (b - 128.0) / 255.0, (r - 128.0) / 255.0),
             false => ((y - 16.0) / 219.0, (b - 128.0) / 224.0, (r - 128.0) / 224.0),
         };
-        let (kr, kb) = weights(matrix);
+        let (kr, kb) = matrix.weights();
         let (red, blue) = (y + 2.0 * (1.0 - kr) * r, y + 2.0 * (1.0 - kb) * b);
         let green = (y - kr * red - kb * blue) / (1.0 - kr - kb);
         let luma = 0.299 * red + 0.587 * green + 0.114 * blue;
@@ -218,12 +208,9 @@ mod tests {
 
     #[test]
     fn sixteen_bits_are_enough() {
-        use VideoColorMatrix::{Bt601, Bt709, Bt2020, Fcc, Smpte240m};
         let steps = || (0..=255u8).step_by(5);
-        for (matrix, full_range) in
-            [Bt601, Bt709, Bt2020, Fcc, Smpte240m].into_iter().flat_map(|m| [(m, true), (m, false)])
-        {
-            let factors = Factors::new(full_range, matrix);
+        for (matrix, full_range) in Matrix::ALL.into_iter().flat_map(|matrix| [(matrix, true), (matrix, false)]) {
+            let factors = Factors::new(Colours { full_range, matrix });
             for (y, b, r) in steps().flat_map(|y| steps().flat_map(move |b| steps().map(move |r| (y, b, r)))) {
                 let (added, blue, red) = factors.chroma(b, r);
                 let given = [factors.luma(y, added), blue, red];

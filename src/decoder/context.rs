@@ -171,6 +171,7 @@ impl Run<'_> {
             len: (end - self.next_at) as u32,
             width,
             height,
+            colours: decoded.colours(),
             corrupt: decoded.is_corrupt(),
         });
         link.send(&reply)?;

@@ -1,13 +1,14 @@
-//! Files of pictures: JPEG, PNG, WebP, NumPy, and the bare bytes.
+//! Files of pictures: JPEG, PNG, WebP, and the bare planes.
 
 use media::decoding::{FailureKind, Format, Output};
+use media::planes::Planes;
 use turbojpeg::{Compressor, Subsamp, YuvImage};
 
 use crate::Failure;
 use crate::colour::to_jfif;
 use crate::context::Stopped;
 use crate::link::Paper;
-use crate::picture::{Decoded, Planes, Scaler};
+use crate::picture::{Decoded, Scaler};
 
 /// Makes files, and keeps what one can use for the next.
 #[derive(Default)]
@@ -44,15 +45,10 @@ impl Encoder {
         let planes = drawn.planes()?;
         let (width, height) = (placement.width, placement.height);
         match output.format {
-            Format::I420 => planes.write(out)?,
-            Format::Rgb => planes.write_pixels(out)?,
-            Format::Npy => {
-                out.write(&npy_header(height, width))?;
-                planes.write_pixels(out)?;
-            }
+            Format::I420 => planes.pieces().try_for_each(|piece| out.write(piece))?,
             Format::Jpeg => out.write(&self.jpeg(&planes, output.quality)?)?,
-            Format::Png => out.write(&png(&planes.pixels()?, width, height)?)?,
-            Format::Webp => out.write(&webp(&planes.pixels()?, width, height, output.quality)?)?,
+            Format::Png => out.write(&png(&pixels(&planes)?, width, height)?)?,
+            Format::Webp => out.write(&webp(&pixels(&planes)?, width, height, output.quality)?)?,
         }
         Ok((width, height))
     }
@@ -64,10 +60,18 @@ impl Encoder {
             None => self.jpeg.insert(Compressor::new().map_err(|error| failed("JPEG", error))?),
         };
         compressor.set_quality(i32::from(quality.clamp(1, 100))).map_err(|error| failed("JPEG", error))?;
-        let (width, height) = (planes.width as usize, planes.height as usize);
+        let (width, height) = planes.size(0);
         let image = YuvImage { pixels: &self.even[..], width, align: 1, height, subsamp: Subsamp::Sub2x2 };
         compressor.compress_yuv_to_vec(image).map_err(|error| failed("JPEG", error))
     }
+}
+
+/// Bytes R, G, B of every pixel, row by row.
+fn pixels(planes: &Planes<'_>) -> Result<Vec<u8>, Failure> {
+    let (width, height) = planes.size(0);
+    let mut pixels = vec![0; width * height * 3];
+    planes.write_pixels(0, &mut pixels).map_err(|error| failed("pixels", error))?;
+    Ok(pixels)
 }
 
 fn png(pixels: &[u8], width: u32, height: u32) -> Result<Vec<u8>, Failure> {
@@ -92,34 +96,4 @@ fn webp(pixels: &[u8], width: u32, height: u32, quality: u8) -> Result<Vec<u8>, 
     let encoder = webp::Encoder::from_rgb(pixels, width, height);
     let made = encoder.encode_simple(false, f32::from(quality.clamp(1, 100)));
     made.map(|bytes| bytes.to_vec()).map_err(|error| failed("WebP", format!("{error:?}")))
-}
-
-/// The head of a NumPy file (format 1.0): its length a multiple of 64.
-fn npy_header(height: u32, width: u32) -> Vec<u8> {
-    let mut text = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({height}, {width}, 3), }}");
-    const BEFORE: usize = 10;
-    while !(BEFORE + text.len() + 1).is_multiple_of(64) {
-        text.push(' ');
-    }
-    text.push('\n');
-    let mut out = b"\x93NUMPY\x01\x00".to_vec();
-    out.extend((text.len() as u16).to_le_bytes());
-    out.extend(text.as_bytes());
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numpy_heads_are_whole_lines_of_64_bytes() {
-        for (height, width) in [(1, 1), (1080, 1920), (8192, 4608)] {
-            let head = npy_header(height, width);
-            assert_eq!(head.len() % 64, 0);
-            assert_eq!(usize::from(u16::from_le_bytes([head[8], head[9]])), head.len() - 10);
-            assert_eq!(head.last(), Some(&b'\n'));
-            assert!(String::from_utf8_lossy(&head).contains(&format!("({height}, {width}, 3)")));
-        }
-    }
 }

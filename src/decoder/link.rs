@@ -96,7 +96,7 @@ impl Memory {
 
     /// The part from `at` to `end`, for one picture.
     pub(crate) fn paper(&self, at: u64, end: u64) -> Paper<'_> {
-        Paper { memory: &self.0, at, end, gathered: Vec::new(), filled: 0 }
+        Paper { memory: &self.0, at, end, gathered: Vec::new() }
     }
 }
 
@@ -111,31 +111,18 @@ pub(crate) struct Paper<'a> {
     at: u64,
     end: u64,
     gathered: Vec<u8>,
-    /// So many of them.
-    filled: usize,
 }
 
 impl Paper<'_> {
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Stopped> {
-        if bytes.len() >= GATHERED {
+        if self.gathered.len() + bytes.len() > GATHERED {
             self.flush()?;
+        }
+        if bytes.len() >= GATHERED {
             return self.put(bytes);
         }
-        self.room(bytes.len())?.copy_from_slice(bytes);
+        self.gathered.extend_from_slice(bytes);
         Ok(())
-    }
-
-    /// Room for the next bytes, to be filled.
-    pub(crate) fn room(&mut self, len: usize) -> Result<&mut [u8], Stopped> {
-        if self.filled + len > GATHERED {
-            self.flush()?;
-        }
-        let start = self.filled;
-        self.filled += len;
-        if self.filled > self.gathered.len() {
-            self.gathered.resize(self.filled.max(GATHERED), 0);
-        }
-        Ok(&mut self.gathered[start..self.filled])
     }
 
     /// Writes what is still here. Returns where it ends.
@@ -145,9 +132,9 @@ impl Paper<'_> {
     }
 
     fn flush(&mut self) -> Result<(), Stopped> {
-        let gathered = std::mem::take(&mut self.gathered);
-        self.put(&gathered[..self.filled])?;
-        self.filled = 0;
+        let mut gathered = std::mem::take(&mut self.gathered);
+        self.put(&gathered)?;
+        gathered.clear();
         self.gathered = gathered;
         Ok(())
     }

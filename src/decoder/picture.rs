@@ -1,13 +1,12 @@
-//! A decoded picture, and the planes that files are made of.
+//! A decoded picture, and its planes in the size that was asked for.
 
 use gstreamer as gst;
 use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
 use media::decoding::{FailureKind, Placement, Rect};
+use media::planes::{Colours, Matrix, Planes};
 
 use crate::Failure;
-use crate::context::Stopped;
-use crate::link::Paper;
 
 /// The name of the note by which a picture knows its unit.
 pub(crate) const NOTE: &str = "timestamp/x-kinora-unit";
@@ -42,138 +41,42 @@ impl Decoded {
     pub(crate) fn height(&self) -> u32 {
         self.info.height()
     }
-}
 
-/// Planes Y, Cb and Cr of 8 bits, chroma halved both ways and rounded up, where they are; and what the numbers mean.
-pub(crate) struct Planes<'a> {
-    pub(crate) width: u32,
-    pub(crate) height: u32,
-    /// Rows, of which more may be than are of the picture, and bytes from one to the next.
-    data: [(&'a [u8], usize); 3],
-    pub(crate) full_range: bool,
-    pub(crate) matrix: gst_video::VideoColorMatrix,
-}
-
-impl<'a> Planes<'a> {
-    /// The planes of an I420 frame, in the colours of `colours`.
-    fn of(
-        frame: &'a gst_video::VideoFrame<gst_video::video_frame::Readable>,
-        colours: &gst_video::VideoColorimetry,
-    ) -> Result<Planes<'a>, Failure> {
-        let (width, height) = (frame.width(), frame.height());
-        let plane = |number: u32| -> Result<(&'a [u8], usize), Failure> {
-            let data = frame.plane_data(number).map_err(failed)?;
-            let stride = usize::try_from(frame.plane_stride()[number as usize]).unwrap_or(0);
-            let (row, rows) = match number {
-                0 => (width as usize, height as usize),
-                _ => (width.div_ceil(2) as usize, height.div_ceil(2) as usize),
-            };
-            let needed = rows.checked_sub(1).and_then(|last| last.checked_mul(stride)?.checked_add(row));
-            match needed.is_some_and(|needed| stride >= row && needed <= data.len()) {
-                true => Ok((data, stride)),
-                false => Err(Failure::new(FailureKind::Job, "a picture is smaller than it says")),
-            }
+    /// What the numbers of its planes mean, scaled or not.
+    pub(crate) fn colours(&self) -> Colours {
+        let said = self.info.colorimetry();
+        let matrix = match said.matrix() {
+            gst_video::VideoColorMatrix::Bt709 => Matrix::Bt709,
+            gst_video::VideoColorMatrix::Bt2020 => Matrix::Bt2020,
+            gst_video::VideoColorMatrix::Smpte240m => Matrix::Smpte240m,
+            gst_video::VideoColorMatrix::Fcc => Matrix::Fcc,
+            _ => Matrix::Bt601,
         };
-        let data = [plane(0)?, plane(1)?, plane(2)?];
-        let full_range = colours.range() == gst_video::VideoColorRange::Range0_255;
-        Ok(Planes { width, height, data, full_range, matrix: colours.matrix() })
-    }
-
-    pub(crate) fn chroma_size(&self) -> (usize, usize) {
-        (self.width.div_ceil(2) as usize, self.height.div_ceil(2) as usize)
-    }
-
-    /// A row of a plane: 0 is luma.
-    pub(crate) fn row(&self, plane: usize, line: usize) -> &'a [u8] {
-        let (data, stride) = self.data[plane];
-        let row = if plane == 0 { self.width as usize } else { self.width.div_ceil(2) as usize };
-        &data[line * stride..][..row]
-    }
-
-    /// The planes one after another, rows without padding.
-    pub(crate) fn tight(&self) -> Vec<u8> {
-        let (chroma_width, chroma_height) = self.chroma_size();
-        let mut bytes =
-            Vec::with_capacity(self.width as usize * self.height as usize + 2 * chroma_width * chroma_height);
-        for (plane, rows) in [self.height as usize, chroma_height, chroma_height].into_iter().enumerate() {
-            (0..rows).for_each(|line| bytes.extend_from_slice(self.row(plane, line)));
-        }
-        bytes
-    }
-
-    /// Writes the planes one after another, rows without padding.
-    pub(crate) fn write(&self, out: &mut Paper<'_>) -> Result<(), Stopped> {
-        let (_, chroma_height) = self.chroma_size();
-        for (plane, rows) in [self.height as usize, chroma_height, chroma_height].into_iter().enumerate() {
-            for line in 0..rows {
-                out.write(self.row(plane, line))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes bytes R, G, B of every pixel, row by row, without padding: some rows at a time, which stay in the cache.
-    pub(crate) fn write_pixels(&self, out: &mut Paper<'_>) -> Result<(), Stopped> {
-        // Even, since two rows of luma have one of chroma.
-        const ROWS: usize = 16;
-        let height = self.height as usize;
-        let pixels = self.width as usize * 3;
-        for line in (0..height).step_by(ROWS) {
-            let rows = ROWS.min(height - line);
-            let made = out.room(rows * pixels)?;
-            self.convert(line, rows, made)?;
-        }
-        Ok(())
-    }
-
-    /// Bytes R, G, B of every pixel, row by row, without padding.
-    pub(crate) fn pixels(&self) -> Result<Vec<u8>, Failure> {
-        let mut pixels = vec![0; self.width as usize * self.height as usize * 3];
-        self.convert(0, self.height as usize, &mut pixels)?;
-        Ok(pixels)
-    }
-
-    /// Pixels of `rows` rows from `line`, which is even, on.
-    fn convert(&self, line: usize, rows: usize, pixels: &mut [u8]) -> Result<(), Failure> {
-        let from =
-            |plane: usize, line: usize| (&self.data[plane].0[line * self.data[plane].1..], self.data[plane].1 as u32);
-        let (y_plane, y_stride) = from(0, line);
-        let (u_plane, u_stride) = from(1, line / 2);
-        let (v_plane, v_stride) = from(2, line / 2);
-        let (width, height) = (self.width, rows as u32);
-        let image = yuv::YuvPlanarImage { y_plane, y_stride, u_plane, u_stride, v_plane, v_stride, width, height };
-        let range = if self.full_range { yuv::YuvRange::Full } else { yuv::YuvRange::Limited };
-        let matrix = match self.matrix {
-            gst_video::VideoColorMatrix::Bt709 => yuv::YuvStandardMatrix::Bt709,
-            gst_video::VideoColorMatrix::Bt2020 => yuv::YuvStandardMatrix::Bt2020,
-            gst_video::VideoColorMatrix::Smpte240m => yuv::YuvStandardMatrix::Smpte240,
-            gst_video::VideoColorMatrix::Fcc => yuv::YuvStandardMatrix::Fcc,
-            _ => yuv::YuvStandardMatrix::Bt601,
-        };
-        yuv::yuv420_to_rgb(&image, pixels, self.width * 3, range, matrix)
-            .map_err(|error| Failure::new(FailureKind::Job, format!("failed to make pixels: {error}")))
+        Colours { full_range: said.range() == gst_video::VideoColorRange::Range0_255, matrix }
     }
 }
 
 /// The placed part of a picture, as I420.
 pub(crate) struct Drawn {
     frame: gst_video::VideoFrame<gst_video::video_frame::Readable>,
-    colours: gst_video::VideoColorimetry,
+    colours: Colours,
 }
 
 impl Drawn {
-    fn of(
-        buffer: gst::Buffer,
-        info: &gst_video::VideoInfo,
-        colours: gst_video::VideoColorimetry,
-    ) -> Result<Drawn, Failure> {
+    fn of(buffer: gst::Buffer, info: &gst_video::VideoInfo, colours: Colours) -> Result<Drawn, Failure> {
         let frame = gst_video::VideoFrame::from_buffer_readable(buffer, info);
         let frame = frame.map_err(|_| Failure::new(FailureKind::Damaged, "the picture cannot be read"))?;
         Ok(Drawn { frame, colours })
     }
 
     pub(crate) fn planes(&self) -> Result<Planes<'_>, Failure> {
-        Planes::of(&self.frame, &self.colours)
+        let frame = &self.frame;
+        let plane = |number: usize| -> Result<(&[u8], usize), Failure> {
+            let data = frame.plane_data(number as u32).map_err(failed)?;
+            Ok((data, usize::try_from(frame.plane_stride()[number]).unwrap_or(0)))
+        };
+        let planes = Planes::new(frame.width(), frame.height(), [plane(0)?, plane(1)?, plane(2)?], self.colours);
+        planes.ok_or_else(|| Failure::new(FailureKind::Job, "a picture is smaller than it says"))
     }
 }
 
@@ -200,7 +103,7 @@ impl Scaler {
     pub(crate) fn draw(&mut self, decoded: &Decoded, placement: Placement) -> Result<Drawn, Failure> {
         let from = &decoded.info;
         let Placement { part, width, height } = placement;
-        let colours = from.colorimetry();
+        let colours = decoded.colours();
         let whole = Rect { x: 0, y: 0, width: from.width(), height: from.height() };
         let as_is = from.format() == gst_video::VideoFormat::I420
             && part == whole
@@ -210,7 +113,7 @@ impl Scaler {
         }
         // Converters refuse to change the rate of pictures, though they see one at a time.
         let to = gst_video::VideoInfo::builder(gst_video::VideoFormat::I420, width, height)
-            .colorimetry(&colours)
+            .colorimetry(&from.colorimetry())
             .fps(from.fps())
             .build()
             .map_err(failed)?;

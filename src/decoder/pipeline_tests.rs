@@ -66,7 +66,7 @@ fn decode(codec: PictureCodec, units: &[Vec<u8>]) -> Vec<u8> {
     let mut planes = |picture: &Decoded| {
         let (width, height) = (picture.width(), picture.height());
         let placement = Output::default().place(width, height).expect("as it is");
-        scaler.draw(picture, placement).expect("drawn").planes().expect("planes").tight()
+        scaler.draw(picture, placement).expect("drawn").planes().expect("planes").to_vec()
     };
     pictures.iter().flat_map(&mut planes).collect()
 }

@@ -141,7 +141,7 @@ fn bytes_of_one(picked: &Picked, output: Output) -> u64 {
     let placed = output.place(setup.width, setup.height);
     let (width, height) = placed.map_or((1, 1), |placed| (placed.width, placed.height));
     match output.format {
-        Format::I420 | Format::Rgb | Format::Npy => output.format.bytes_max(width, height),
+        Format::I420 => output.format.bytes_max(width, height),
         // A byte a pixel is much for a picture that was coded.
         Format::Jpeg | Format::Png | Format::Webp => u64::from(width) * u64::from(height),
     }

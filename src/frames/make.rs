@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use media::decoding::Output;
+use media::planes::Colours;
 use tokio::sync::mpsc;
 
 use super::batch::{Batch, Batches, PART_BYTES, Part, parts};
@@ -41,6 +42,7 @@ struct Key {
 struct Made {
     width: u32,
     height: u32,
+    colours: Colours,
     is_corrupt: bool,
     bytes: Bytes,
 }
@@ -56,15 +58,16 @@ impl quick_cache::Weighter<Key, Made> for Weight {
 
 impl From<Picture> for Made {
     fn from(picture: Picture) -> Made {
-        let Picture { width, height, corrupt, bytes, .. } = picture;
-        Made { width, height, is_corrupt: corrupt, bytes }
+        let Picture { width, height, colours, corrupt, bytes, .. } = picture;
+        Made { width, height, colours, is_corrupt: corrupt, bytes }
     }
 }
 
 impl Made {
     fn with(self, mut caption: Caption) -> Frame {
         caption.is_damaged |= self.is_corrupt;
-        Frame { caption, width: self.width, height: self.height, bytes: self.bytes }
+        let Made { width, height, colours, bytes, .. } = self;
+        Frame { caption, width, height, colours, bytes }
     }
 }
 

@@ -20,6 +20,7 @@ mod run;
 
 use bytes::Bytes;
 use media::decoding::{FailureKind, Output};
+use media::planes::Colours;
 use media::{ClockSource, FragmentNumber, ProducerTime, StreamId, Timescale};
 use store::StoreError;
 
@@ -98,6 +99,8 @@ pub(crate) struct Frame {
     pub caption: Caption,
     pub width: u32,
     pub height: u32,
+    /// What the numbers of its planes mean, where it is planes.
+    pub colours: Colours,
     /// As [`Output::format`] says.
     pub bytes: Bytes,
 }

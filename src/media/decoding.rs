@@ -14,6 +14,7 @@
 
 pub use crate::message::MessageError;
 use crate::message::{Reader, Writer};
+use crate::planes::{Colours, Matrix, tight_len};
 
 /// Most bytes of a message, its length not counted.
 pub const MESSAGE_MAX: usize = 1 << 20;
@@ -104,7 +105,7 @@ pub enum Fit {
     Stretch = 2,
 }
 
-/// What a picture is given as.
+/// What a decoder makes of a picture.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[repr(u8)]
 pub enum Format {
@@ -115,24 +116,17 @@ pub enum Format {
     Png = 1,
     /// WebP, lossy.
     Webp = 2,
-    /// Bytes R, G, B of every pixel, row by row, no padding.
-    Rgb = 3,
     /// Planes Y, Cb, Cr as decoded, chroma halved both ways and rounded up, no padding.
-    I420 = 4,
-    /// A NumPy file (format 1.0) of `uint8`, shape (height, width, 3), RGB.
-    Npy = 5,
+    I420 = 3,
 }
 
 impl Format {
     /// Bytes of the largest file of a picture of this size, for planning memory.
     pub fn bytes_max(self, width: u32, height: u32) -> u64 {
-        let pixels = u64::from(width) * u64::from(height);
-        let halved = u64::from(width.div_ceil(2)) * u64::from(height.div_ceil(2));
         match self {
-            Format::I420 => pixels + 2 * halved,
-            Format::Rgb | Format::Npy => pixels * 3 + 256,
+            Format::I420 => tight_len(width, height),
             // Noise does not get smaller.
-            Format::Jpeg | Format::Png | Format::Webp => pixels * 4 + 4096,
+            Format::Jpeg | Format::Png | Format::Webp => u64::from(width) * u64::from(height) * 4 + 4096,
         }
     }
 }
@@ -260,6 +254,8 @@ pub struct Picture {
     pub width: u32,
     /// Its height in pixels.
     pub height: u32,
+    /// What the numbers of its planes mean, where it is planes.
+    pub colours: Colours,
     /// The decoder says that parts of it are made up.
     pub corrupt: bool,
 }
@@ -352,6 +348,8 @@ impl Reply {
                 out.u32(picture.len);
                 out.u32(picture.width);
                 out.u32(picture.height);
+                out.u8(picture.colours.full_range.into());
+                out.u8(picture.colours.matrix as u8);
                 out.u8(picture.corrupt.into());
             }
             Reply::Done { fed, gone_ns, drained } => {
@@ -389,6 +387,7 @@ impl Reply {
                 len: input.u32()?,
                 width: input.u32()?,
                 height: input.u32()?,
+                colours: Colours { full_range: input.flag()?, matrix: input.matrix()? },
                 corrupt: input.flag()?,
             }),
             3 => {
@@ -464,6 +463,11 @@ impl Reader<'_> {
         codec.ok_or(MessageError::Value("codec"))
     }
 
+    fn matrix(&mut self) -> Result<Matrix, MessageError> {
+        let matrix = Matrix::ALL.get(usize::from(self.u8()?));
+        matrix.copied().ok_or(MessageError::Value("matrix"))
+    }
+
     pub(crate) fn setup(&mut self) -> Result<Setup, MessageError> {
         let (codec, width, height, has_holes) = (self.codec()?, self.u32()?, self.u32()?, self.flag()?);
         Ok(Setup { codec, width, height, has_holes, config: self.bytes()?.to_vec() })
@@ -510,7 +514,7 @@ impl Reader<'_> {
         let (width, height) = (some(self.u32()?), some(self.u32()?));
         let fits = [Fit::Contain, Fit::Cover, Fit::Stretch];
         let fit = *fits.get(usize::from(self.u8()?)).ok_or(MessageError::Value("fit"))?;
-        let formats = [Format::Jpeg, Format::Png, Format::Webp, Format::Rgb, Format::I420, Format::Npy];
+        let formats = [Format::Jpeg, Format::Png, Format::Webp, Format::I420];
         let format = *formats.get(usize::from(self.u8()?)).ok_or(MessageError::Value("format"))?;
         let output = Output { crop, width, height, fit, format, quality: self.u8()? };
         let (pictures_at, pictures_end) = (self.u64()?, self.u64()?);
@@ -539,7 +543,7 @@ mod tests {
                 crop: Some(Rect { x: 1, y: 2, width: 3, height: 4 }),
                 width: Some(640),
                 fit: Fit::Cover,
-                format: Format::Npy,
+                format: Format::I420,
                 quality: 85,
                 ..Output::default()
             },
@@ -558,7 +562,8 @@ mod tests {
                 assert_eq!(Request::decode(&bytes[..end]), Err(MessageError::Length), "cut at {end}");
             }
         }
-        let picture = Picture { shown_ns: 7, at: 1 << 40, len: 5, width: 2, height: 1, corrupt: true };
+        let colours = Colours { full_range: true, matrix: Matrix::Fcc };
+        let picture = Picture { shown_ns: 7, at: 1 << 40, len: 5, width: 2, height: 1, colours, corrupt: true };
         let replies = [
             Reply::Ready(PICTURE_CODECS.to_vec()),
             Reply::Picture(picture),

@@ -15,6 +15,7 @@ pub mod fragmenter;
 pub mod fuzz;
 pub mod ids;
 mod message;
+pub mod planes;
 pub mod time;
 pub mod track;
 pub mod transcoding;

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use media::decoding::{FailureKind, Output, Setup};
+use media::planes::Colours;
 use media::{Position, StreamId};
 
 pub(crate) use meters::describe as describe_metrics;
@@ -80,8 +81,11 @@ pub(crate) struct Picture {
     pub index: usize,
     pub width: u32,
     pub height: u32,
+    /// What the numbers of its planes mean, where it is planes.
+    pub colours: Colours,
     /// The decoder says that parts of it are made up.
     pub corrupt: bool,
+    /// As the task's output says; planes are as long as its width and height make them.
     pub bytes: Bytes,
 }
 

@@ -11,7 +11,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use media::decoding::{FailureKind, Job, MESSAGE_MAX, PIXELS_MAX, Reply, Request, Setup, UNITS_MAX, Unit};
+use media::decoding::{FailureKind, Format, Job, MESSAGE_MAX, PIXELS_MAX, Reply, Request, Setup, UNITS_MAX, Unit};
+use media::planes::tight_len;
 
 use super::buffers::Buffers;
 use super::feed::Progress;
@@ -232,13 +233,16 @@ impl Process {
                     let index = index.filter(|_| left > 0);
                     let end = picture.at.checked_add(picture.len.into());
                     let inside = picture.at >= room.start && end.is_some_and(|end| end <= room.end);
-                    let (Some(index), true) = (index, inside) else {
+                    let (width, height) = (picture.width, picture.height);
+                    let is_planes = task.output.format == Format::I420;
+                    let is_whole = !is_planes || u64::from(picture.len) == tight_len(width, height);
+                    let (Some(index), true, true) = (index, inside, is_whole) else {
                         return Err(Broken::Died("it answered with what nobody asked for"));
                     };
                     left -= 1;
                     let bytes = self.read(picture.at, picture.len as usize)?;
-                    let (width, height, corrupt) = (picture.width, picture.height, picture.corrupt);
-                    taker.take(Picture { index, width, height, corrupt, bytes });
+                    let (colours, corrupt) = (picture.colours, picture.corrupt);
+                    taker.take(Picture { index, width, height, colours, corrupt, bytes });
                 }
                 Reply::Done { fed, gone_ns, drained } if fed as usize <= fed_max => {
                     return Ok(Ok((fed as usize, gone_ns, drained)));

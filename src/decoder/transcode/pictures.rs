@@ -145,7 +145,7 @@ impl Pictures {
             self.last_shown_ns = Some(shown_ns);
             let part = Rect { x: 0, y: 0, width: picture.width(), height: picture.height() };
             let placement = Placement { part, width: self.width, height: self.height };
-            let planes = self.scaler.draw(&picture, placement)?.planes()?.tight();
+            let planes = self.scaler.draw(&picture, placement)?.planes()?.to_vec();
             let mut buffer = gst::Buffer::from_mut_slice(planes);
             if let Some(buffer) = buffer.get_mut() {
                 buffer.set_pts(gst::ClockTime::from_nseconds(shown_ns));

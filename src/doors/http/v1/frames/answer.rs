@@ -1,6 +1,8 @@
 //! The three forms of an answer: a picture, pictures in parts of one body, pictures in lines of JSON.
 
 use std::fmt::Write;
+use std::io;
+use std::iter::once;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -9,22 +11,12 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use media::ClockSource;
-use media::decoding::Format;
 use serde_json::json;
 
 use super::api_error;
+use super::kind::Kind;
 use crate::doors::http::time::format_producer;
 use crate::frames::{Caption, Frame, Given, Missing, Stream};
-
-fn content_type(format: Format) -> &'static str {
-    match format {
-        Format::Jpeg => "image/jpeg",
-        Format::Png => "image/png",
-        Format::Webp => "image/webp",
-        Format::Rgb | Format::I420 => "application/octet-stream",
-        Format::Npy => "application/x-npy",
-    }
-}
 
 fn source_name(source: ClockSource) -> &'static str {
     match source {
@@ -56,11 +48,14 @@ fn facts(frame: &Frame) -> Vec<(&'static str, String)> {
 }
 
 /// One picture by itself.
-pub(super) fn single(frame: Frame, format: Format, is_latest: bool) -> Response {
+pub(super) fn single(frame: Frame, kind: Kind, is_latest: bool) -> Response {
     let said = facts(&frame);
-    let mut response = Body::from(frame.bytes).into_response();
+    let length = kind.len(&frame);
+    let pieces = kind.pieces(frame).map(Ok::<_, std::convert::Infallible>);
+    let mut response = Body::from_stream(futures_util::stream::iter(pieces)).into_response();
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(format)));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind.content_type()));
     for (name, value) in said {
         let value = HeaderValue::from_str(&value).expect("made of letters, digits and punctuation of ours");
         headers.insert(HeaderName::from_static(name), value);
@@ -82,12 +77,12 @@ pub(super) fn wants_lines(headers: &HeaderMap) -> bool {
 }
 
 /// Pictures as they are made. `first` was waited for already.
-pub(super) fn several(first: Given, frames: Stream, format: Format, lines: bool) -> Response {
+pub(super) fn several(first: Given, frames: Stream, kind: Kind, lines: bool) -> Response {
     let form = match lines {
-        true => Form::Lines(format),
-        false => Form::Parts(format),
+        true => Form::Lines(kind),
+        false => Form::Parts(kind),
     };
-    let kind = form.content_type();
+    let content_type = form.content_type();
     let parts = futures_util::stream::unfold((Some(first), frames, form, false), async |state| {
         let (first, mut frames, form, ended) = state;
         if ended {
@@ -97,22 +92,22 @@ pub(super) fn several(first: Given, frames: Stream, format: Format, lines: bool)
             Some(first) => Some(Ok(first)),
             None => frames.next().await,
         };
-        let (pieces, ended) = match item {
-            Some(Ok(Given::Frame(frame))) => (form.picture(frame).into_iter().map(Ok).collect(), false),
-            Some(Ok(Given::Missing(missing))) => (vec![Ok(form.missing(missing))], false),
+        let (pieces, ended): (Box<dyn Iterator<Item = io::Result<Bytes>> + Send>, bool) = match item {
+            Some(Ok(Given::Frame(frame))) => (Box::new(form.picture(frame).map(Ok)), false),
+            Some(Ok(Given::Missing(missing))) => (Box::new(once(Ok(form.missing(missing)))), false),
             // The status is long gone; a body that is cut off is not taken for a whole one.
             Some(Err(error)) => {
                 tracing::info!(%error, "pictures of a request broke off");
-                (vec![Err(std::io::Error::other(error.to_string()))], true)
+                (Box::new(once(Err(io::Error::other(error.to_string())))), true)
             }
-            None => (vec![Ok(form.end())], true),
+            None => (Box::new(once(Ok(form.end()))), true),
         };
         Some((futures_util::stream::iter(pieces), (None, frames, form, ended)))
     });
     let parts = parts.flatten();
     let mut response = Body::from_stream(parts).into_response();
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -120,8 +115,8 @@ pub(super) fn several(first: Given, frames: Stream, format: Format, lines: bool)
 /// How pictures follow each other in one body.
 enum Form {
     /// RFC 2046 section 5.1.3. Each part says its length, so that nobody has to look for the boundary.
-    Parts(Format),
-    Lines(Format),
+    Parts(Kind),
+    Lines(Kind),
 }
 
 impl Form {
@@ -133,13 +128,14 @@ impl Form {
     }
 
     /// A picture in pieces: its own bytes, which may be megabytes, are not copied.
-    fn picture(&self, frame: Frame) -> Vec<Bytes> {
+    fn picture(&self, frame: Frame) -> Box<dyn Iterator<Item = Bytes> + Send> {
         match self {
-            Form::Parts(format) => {
-                let head = part_head(content_type(*format), frame.bytes.len(), &facts(&frame));
-                vec![head.into(), frame.bytes, Bytes::from_static(b"\r\n")]
+            Form::Parts(kind) => {
+                let head = part_head(kind.content_type(), kind.len(&frame), &facts(&frame));
+                let end = Bytes::from_static(b"\r\n");
+                Box::new(once(head.into()).chain(kind.pieces(frame)).chain(once(end)))
             }
-            Form::Lines(format) => {
+            Form::Lines(kind) => {
                 let mut line = serde_json::Map::new();
                 for (name, value) in facts(&frame) {
                     let name = name.trim_start_matches("kinora-").replace('-', "_");
@@ -153,10 +149,11 @@ impl Form {
                     };
                     line.insert(name, value);
                 }
-                line.insert("content_type".into(), json!(content_type(*format)));
-                let data = base64::engine::general_purpose::STANDARD.encode(&frame.bytes);
+                line.insert("content_type".into(), json!(kind.content_type()));
+                let data =
+                    base64::engine::general_purpose::STANDARD.encode(kind.pieces(frame).collect::<Vec<_>>().concat());
                 line.insert("data".into(), json!(data));
-                vec![end_line(&serde_json::Value::Object(line))]
+                Box::new(once(end_line(&serde_json::Value::Object(line))))
             }
         }
     }

@@ -2,9 +2,10 @@
 
 use std::str::FromStr;
 
-use media::decoding::{Fit, Format, Output, PIXELS_MAX, Rect};
+use media::decoding::{Fit, Output, PIXELS_MAX, Rect};
 use media::{ProducerTime, StreamId};
 
+use super::kind::Kind;
 use crate::config::units::Span;
 use crate::doors::http::error::{ApiError, Code};
 use crate::doors::http::time::parse_micros;
@@ -15,6 +16,7 @@ use crate::frames::{Ask, Pick, Which};
 pub(super) struct Asked {
     which: Which,
     output: Output,
+    kind: Kind,
 }
 
 impl Asked {
@@ -29,6 +31,10 @@ impl Asked {
 
     pub(super) fn is_latest(&self) -> bool {
         self.which == Which::Latest
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
     }
 
     pub(super) fn of(self, stream: StreamId, allowed: Option<(ProducerTime, ProducerTime)>) -> Ask {
@@ -56,6 +62,7 @@ struct Given {
     every: Option<Every>,
     pick: Option<Pick>,
     output: Output,
+    kind: Kind,
     quality: Option<u8>,
 }
 
@@ -110,15 +117,15 @@ impl Given {
             }
             "format" => {
                 let known = [
-                    ("jpeg", Format::Jpeg),
-                    ("jpg", Format::Jpeg),
-                    ("png", Format::Png),
-                    ("webp", Format::Webp),
-                    ("rgb", Format::Rgb),
-                    ("i420", Format::I420),
-                    ("npy", Format::Npy),
+                    ("jpeg", Kind::Jpeg),
+                    ("jpg", Kind::Jpeg),
+                    ("png", Kind::Png),
+                    ("webp", Kind::Webp),
+                    ("rgb", Kind::Rgb),
+                    ("i420", Kind::I420),
+                    ("npy", Kind::Npy),
                 ];
-                self.output.format = one_of(name, value, &known)?;
+                self.kind = one_of(name, value, &known)?;
             }
             "fit" => {
                 let known = [("contain", Fit::Contain), ("cover", Fit::Cover), ("stretch", Fit::Stretch)];
@@ -141,13 +148,14 @@ impl Given {
 
     fn asked(mut self) -> Result<Asked, ApiError> {
         self.output.quality = self.quality.unwrap_or(QUALITY);
+        self.output.format = self.kind.made_of();
         if let (Some(width), Some(height)) = (self.output.width, self.output.height)
             && u64::from(width) * u64::from(height) > PIXELS_MAX
         {
             return Err(ApiError::bad_request("width times height is more than 36 megapixels"));
         }
         let which = self.which()?;
-        Ok(Asked { which, output: self.output })
+        Ok(Asked { which, output: self.output, kind: self.kind })
     }
 
     fn which(&mut self) -> Result<Which, ApiError> {
@@ -265,10 +273,12 @@ mod tests {
 
     #[test]
     fn sizes_and_formats_are_read() {
-        let output = asked("at=1&format=npy&width=64&fit=cover&height=32&crop=1,2,3,4&quality=7").expect("read").output;
+        let asked_for = asked("at=1&format=npy&width=64&fit=cover&height=32&crop=1,2,3,4&quality=7").expect("read");
         let crop = Some(Rect { x: 1, y: 2, width: 3, height: 4 });
         let fit = Fit::Cover;
-        assert_eq!(output, Output { crop, width: Some(64), height: Some(32), fit, format: Format::Npy, quality: 7 });
+        let format = media::decoding::Format::I420;
+        let output = Output { crop, width: Some(64), height: Some(32), fit, format, quality: 7 };
+        assert_eq!((asked_for.output, asked_for.kind), (output, Kind::Npy));
         assert_eq!(asked("at=1").expect("read").output.quality, QUALITY);
     }
 }

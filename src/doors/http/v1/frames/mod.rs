@@ -4,6 +4,7 @@
 
 mod answer;
 mod ask;
+mod kind;
 
 use std::sync::Arc;
 
@@ -66,14 +67,14 @@ async fn frames(
     let was_trimmed = stream.retained_from.is_some();
     let allowed = app.access.media_range(&caller.principal);
     let (is_single, is_latest) = (asked.is_single(), asked.is_latest());
+    let kind = asked.kind();
     let ask = asked.of(stream.id, allowed);
-    let format = ask.output.format;
     if is_single {
         let frame = match app.frames.one(&ask).await {
             Ok(frame) => frame,
             Err(error) => return Err(refuse(&app, stream.id, was_trimmed, error).await),
         };
-        return Ok(answer::single(frame, format, is_latest));
+        return Ok(answer::single(frame, kind, is_latest));
     }
     let mut frames = app.frames.many(ask);
     // Whatever is wrong with all of it is said with a status of its own.
@@ -86,7 +87,7 @@ async fn frames(
             return Err(refuse(&app, stream.id, was_trimmed, nothing).await);
         }
     };
-    Ok(answer::several(first, frames, format, answer::wants_lines(&headers)))
+    Ok(answer::several(first, frames, kind, answer::wants_lines(&headers)))
 }
 
 /// Whether what the first picture fails for will hold for the others, too: the answer then says nothing else.
