@@ -164,7 +164,7 @@ impl Run<'_> {
     ) -> Result<(), Stopped> {
         let mut paper = memory.paper(self.next_at, self.job.pictures_end);
         let (width, height) = encoder.make(decoded, &self.job.output, &mut paper)?;
-        let end = paper.end()?;
+        let end = paper.end();
         let reply = Reply::Picture(Picture {
             shown_ns,
             at: self.next_at,

@@ -6,8 +6,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 
-use media::decoding::{FailureKind, MESSAGE_MAX, Reply, Request};
+use media::decoding::{FailureKind, MAPPED_BYTES, MESSAGE_MAX, Reply, Request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use vm_memory::{FileOffset, MmapRegion, VolatileMemory};
 
 use crate::Failure;
 use crate::context::Stopped;
@@ -15,23 +16,24 @@ use crate::context::Stopped;
 /// The socket to the server.
 pub(crate) struct Link(UnixStream);
 
-/// The memory shared with the server: a file without a name.
-///
-/// It is read and written, not mapped: what the other side does to it meanwhile can then make a picture wrong and
-/// nothing else.
-pub(crate) struct Memory(File);
+/// The memory shared with the server: a file without a name, whose first part is mapped. Pages that are there need neither be made nor
+/// looked for again, which for a large picture takes longer than copying it.
+pub(crate) struct Memory {
+    file: File,
+    mapped: MmapRegion,
+}
 
 /// Standard input as the socket and standard output as the memory. Whatever a library prints goes to standard error.
 ///
 /// # Errors
 /// When they are not there.
-pub(crate) fn take_standard_streams() -> io::Result<(Link, Memory)> {
+pub(crate) fn take_standard_streams() -> io::Result<(Link, File)> {
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     // A pipe or a terminal is no socket: somebody started us by hand.
     socket.peer_addr().map_err(|_| io::Error::other("standard input is not the server's socket"))?;
     let memory = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
-    Ok((Link(socket), Memory(memory)))
+    Ok((Link(socket), memory))
 }
 
 impl Link {
@@ -84,67 +86,61 @@ impl Link {
 }
 
 impl Memory {
+    /// Maps what the server promises of the file.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub(crate) fn map(file: File) -> io::Result<Memory> {
+        let mapped = MmapRegion::from_file(FileOffset::new(file.try_clone()?, 0), MAPPED_BYTES as usize);
+        Ok(Memory { file, mapped: mapped.map_err(io::Error::other)? })
+    }
+
     /// The bytes at an offset.
     ///
     /// # Errors
     /// When they are not all there.
     pub(crate) fn read(&self, at: u64, len: u32) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; len as usize];
-        self.0.read_exact_at(&mut bytes, at)?;
+        self.file.read_exact_at(&mut bytes, at)?;
         Ok(bytes)
+    }
+
+    fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        match usize::try_from(at).map(|at| self.mapped.get_slice(at, bytes.len())) {
+            Ok(Ok(slice)) => {
+                slice.copy_from(bytes);
+                Ok(())
+            }
+            _ => self.file.write_all_at(bytes, at),
+        }
     }
 
     /// The part from `at` to `end`, for one picture.
     pub(crate) fn paper(&self, at: u64, end: u64) -> Paper<'_> {
-        Paper { memory: &self.0, at, end, gathered: Vec::new() }
+        Paper { memory: self, at, most: end }
     }
 }
 
-/// Bytes that are gathered before they are written: so many that a write is worth its while, and so few that they do not
-/// leave the processor's cache.
-const GATHERED: usize = 128 << 10;
-
 /// A part of the shared memory that a picture is written to, from its start on.
 pub(crate) struct Paper<'a> {
-    memory: &'a File,
-    /// Where the gathered bytes go.
+    memory: &'a Memory,
     at: u64,
-    end: u64,
-    gathered: Vec<u8>,
+    /// Where it must end.
+    most: u64,
 }
 
 impl Paper<'_> {
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Stopped> {
-        if self.gathered.len() + bytes.len() > GATHERED {
-            self.flush()?;
-        }
-        if bytes.len() >= GATHERED {
-            return self.put(bytes);
-        }
-        self.gathered.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    /// Writes what is still here. Returns where it ends.
-    pub(crate) fn end(mut self) -> Result<u64, Stopped> {
-        self.flush()?;
-        Ok(self.at)
-    }
-
-    fn flush(&mut self) -> Result<(), Stopped> {
-        let mut gathered = std::mem::take(&mut self.gathered);
-        self.put(&gathered)?;
-        gathered.clear();
-        self.gathered = gathered;
-        Ok(())
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> Result<(), Stopped> {
-        let end = self.at.checked_add(bytes.len() as u64).filter(|end| *end <= self.end);
+        let end = self.at.checked_add(bytes.len() as u64).filter(|end| *end <= self.most);
         let end = end.ok_or_else(|| Failure::new(FailureKind::Job, "no room for the pictures"))?;
-        self.memory.write_all_at(bytes, self.at)?;
+        self.memory.write(self.at, bytes)?;
         self.at = end;
         Ok(())
+    }
+
+    /// Where what was written ends.
+    pub(crate) fn end(&self) -> u64 {
+        self.at
     }
 }
 
@@ -161,8 +157,9 @@ impl Link {
 impl Memory {
     pub(crate) fn with(bytes: &[u8]) -> Memory {
         let memory = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).expect("memory");
-        let memory = File::from(memory);
-        memory.write_all_at(bytes, 0).expect("written");
-        Memory(memory)
+        let file = File::from(memory);
+        file.set_len(MAPPED_BYTES).expect("as long as is mapped");
+        file.write_all_at(bytes, 0).expect("written");
+        Memory::map(file).expect("mapped")
     }
 }

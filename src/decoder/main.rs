@@ -67,6 +67,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     }
     let codecs: Vec<PictureCodec> = PICTURE_CODECS.into_iter().filter(|codec| pipeline::load(*codec)).collect();
     encode::warm_up()?;
+    let memory = Memory::map(memory)?;
     sandbox::lock()?;
     link.send(&Reply::Ready(codecs))?;
     serve(&mut link, &memory)

@@ -18,6 +18,8 @@ use crate::planes::{Colours, Matrix, tight_len};
 
 /// Most bytes of a message, its length not counted.
 pub const MESSAGE_MAX: usize = 1 << 20;
+/// So many bytes of the shared memory file are there as long as the process lives, and may be mapped.
+pub const MAPPED_BYTES: u64 = 64 << 20;
 /// Most units in one job.
 pub const UNITS_MAX: usize = 1 << 14;
 /// Most pixels of a picture that is decoded or made.

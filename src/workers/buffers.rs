@@ -29,20 +29,21 @@ impl Buffers {
         Buffers { free: Arc::default(), kept_bytes_max }
     }
 
-    /// An empty buffer with room for so many bytes.
+    /// A buffer of so many bytes; what is in it is to be written over.
     pub(super) fn take(&self, len: usize) -> Vec<u8> {
         if len < BYTES_MIN {
-            return Vec::with_capacity(len);
+            return vec![0; len];
         }
         let mut free = self.lock();
         let fits = |buffer: &Vec<u8>| buffer.capacity() >= len && buffer.capacity() / 2 <= len;
         match free.buffers.iter().rposition(fits) {
             Some(at) => {
-                let buffer = free.buffers.remove(at);
+                let mut buffer = free.buffers.remove(at);
                 free.bytes -= buffer.capacity();
+                buffer.resize(len, 0);
                 buffer
             }
-            None => Vec::with_capacity(len),
+            None => vec![0; len],
         }
     }
 
@@ -59,8 +60,7 @@ impl Buffers {
         *self.lock() = Free::default();
     }
 
-    fn put(&self, mut buffer: Vec<u8>) {
-        buffer.clear();
+    fn put(&self, buffer: Vec<u8>) {
         let mut free = self.lock();
         if free.bytes + buffer.capacity() <= self.kept_bytes_max {
             free.bytes += buffer.capacity();
@@ -97,8 +97,8 @@ mod tests {
 
     fn filled(buffers: &Buffers, len: usize) -> Bytes {
         let mut buffer = buffers.take(len);
-        assert!(buffer.is_empty() && buffer.capacity() >= len);
-        buffer.resize(len, 7);
+        assert_eq!(buffer.len(), len);
+        buffer.fill(7);
         buffers.lend(buffer)
     }
 

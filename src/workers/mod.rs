@@ -14,6 +14,7 @@
 
 mod buffers;
 mod feed;
+mod memory;
 mod meters;
 mod pool;
 mod process;

@@ -3,9 +3,7 @@
 //! Not here: how it is started and killed (`program`).
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,6 +14,7 @@ use media::planes::tight_len;
 
 use super::buffers::Buffers;
 use super::feed::Progress;
+use super::memory::Memory;
 use super::program::{self, Broken, Child, START_MAX, Started};
 use super::{Picture, RunId, Task, WorkError};
 
@@ -24,8 +23,6 @@ const CONTEXTS_MAX: usize = 4;
 const CONTEXT_BYTES_MAX: u64 = 1 << 30;
 /// Reference pictures of a decoder, and one that is being decoded.
 const PICTURES_HELD: u64 = 17;
-/// Shared memory that is kept between tasks: pages that are there need not be made.
-const SHARED_KEPT: u64 = 64 << 20;
 /// Most bytes of coded pictures in a task.
 pub(super) const INPUT_MAX: u64 = 256 << 20;
 /// Most bytes of finished pictures in a task: far above what is asked for, unless pictures are larger than their track says.
@@ -49,7 +46,7 @@ pub(super) trait Taker {
 pub(super) struct Process {
     child: Child,
     socket: UnixStream,
-    memory: File,
+    memory: Memory,
     contexts: HashMap<u8, Context>,
     tasks: u64,
     unread: Vec<u8>,
@@ -127,10 +124,7 @@ impl Process {
         self.send(&Request::Decode(job))?;
         let limit = Watch::new(self.child.pid(), &run.setup, feed.pictures.len() + task.wanted.len());
         let outcome = self.follow(task, feed.pictures.len(), pictures_at..pictures_end, limit, taker)?;
-        let used = self.memory.metadata()?.len();
-        if used > SHARED_KEPT {
-            self.memory.set_len(0)?;
-        }
+        self.memory.trim()?;
         match outcome {
             Ok((fed, gone_ns, drained)) => {
                 let progress = progress.after(&feed, fed, gone_ns, drained);
@@ -180,7 +174,7 @@ impl Process {
             if at + len > INPUT_MAX {
                 return Ok(None);
             }
-            self.memory.write_all_at(&picture.data, at)?;
+            self.memory.write(at, &picture.data)?;
             units.push(Unit { at, len: len as u32, shown_ns: picture.shown_ns });
             at += len;
         }
@@ -256,15 +250,7 @@ impl Process {
     /// Bytes of the shared memory.
     fn read(&self, at: u64, len: usize) -> io::Result<Bytes> {
         let mut bytes = self.buffers.take(len);
-        while bytes.len() < len {
-            let at = at + bytes.len() as u64;
-            // Into room as it is: megabytes of zeros are not made to be written over.
-            let count = rustix::io::pread(&self.memory, rustix::buffer::spare_capacity(&mut bytes), at)?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-        bytes.truncate(len);
+        self.memory.read(at, &mut bytes)?;
         Ok(self.buffers.lend(bytes))
     }
 

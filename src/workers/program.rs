@@ -1,6 +1,5 @@
 //! The program `kinora-decoder`: started with nothing of our surroundings, and killed when nobody holds it any more.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -8,6 +7,8 @@ use std::path::Path;
 use std::process::{ChildStderr, Command, Stdio};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
+
+use super::memory::Memory;
 
 /// Time to start, with every plug-in looked at for the first time.
 pub(super) const START_MAX: Duration = Duration::from_secs(60);
@@ -64,7 +65,7 @@ impl Drop for Child {
 pub(super) struct Started {
     pub child: Child,
     pub socket: UnixStream,
-    pub memory: File,
+    pub memory: Memory,
 }
 
 /// Starts `program`, with `word` when it is to do other work than pictures.
@@ -94,7 +95,7 @@ pub(super) fn start(program: &Path, registry: &Path, word: Option<&'static str>)
 
 fn spawn(program: &Path, registry: &Path, word: Option<&str>) -> io::Result<Started> {
     let (socket, theirs) = UnixStream::pair()?;
-    let memory = File::from(rustix::fs::memfd_create("kinora-pictures", rustix::fs::MemfdFlags::CLOEXEC)?);
+    let memory = Memory::new()?;
     let mut command = Command::new(program);
     command.args(word).env_clear().env("GST_REGISTRY", registry);
     // What says where libraries and hardware drivers are; nothing else of our surroundings is a decoder's business.
@@ -105,7 +106,7 @@ fn spawn(program: &Path, registry: &Path, word: Option<&str>) -> io::Result<Star
     }
     let child = command
         .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(Stdio::from(memory.try_clone()?))
+        .stdout(Stdio::from(memory.file()?))
         .stderr(Stdio::piped())
         .spawn()?;
     Ok(Started { child: Child(child), socket, memory })
