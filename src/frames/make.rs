@@ -110,6 +110,7 @@ impl Frames {
     /// # Errors
     /// Why there is none.
     pub(crate) async fn one(&self, ask: &Ask) -> Result<Frame, FramesError> {
+        ask.check()?;
         let finder = Finder { hub: &self.hub, stream: ask.stream };
         let none = FramesError::NoMedia { asked: None, before: None, after: None };
         let picked = Picker::new(ask).next(finder).await.map_err(|missing| missing.error)?.ok_or(none)?;
@@ -140,6 +141,7 @@ impl Frames {
     }
 
     async fn make_all(&self, ask: &Ask, out: &Out) -> Result<(), FramesError> {
+        ask.check()?;
         let finder = Finder { hub: &self.hub, stream: ask.stream };
         let mut way = Way {
             batches: Batches::new(Picker::new(ask)),

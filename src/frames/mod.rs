@@ -11,6 +11,7 @@
 //!
 //! Not here: decoding and making files (`workers`, `decoder`), parameters and headers (`doors::http::v1::frames`).
 
+mod allowed;
 mod batch;
 mod find;
 mod make;
@@ -24,6 +25,7 @@ use media::planes::Colours;
 use media::{ClockSource, FragmentNumber, ProducerTime, StreamId, Timescale};
 use store::StoreError;
 
+use allowed::Allowed;
 pub(crate) use make::{Frames, Given, Stream};
 
 use crate::workers::WorkError;
@@ -159,12 +161,20 @@ impl FramesError {
     fn is_of_one(&self) -> bool {
         match self {
             FramesError::NoMedia { asked, .. } => asked.is_some(),
+            // What is outside as a whole is refused before there are any.
+            FramesError::OutsideRange => true,
             FramesError::Gone { .. } | FramesError::NoPictures { .. } | FramesError::TooLong => true,
-            FramesError::OutsideRange => false,
             FramesError::Work(WorkError::Died(_) | WorkError::Refused { .. }) => true,
             FramesError::Work(WorkError::Busy | WorkError::NoProgram(_) | WorkError::Stopping) => false,
             FramesError::Store(error) => matches!(**error, StoreError::Damaged { .. }),
         }
+    }
+}
+
+impl Ask {
+    /// Refuses what asks for times that the credential may not see.
+    fn check(&self) -> Result<(), FramesError> {
+        Allowed(self.allowed).check(&self.which)
     }
 }
 

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use media::{Position, ProducerTime};
 use store::Select;
 
+use super::allowed::{Allowed, ROUNDING_US};
 use super::find::Finder;
 use super::reel::Reel;
 use super::{Ask, Caption, FramesError, Missing, Pick, Which};
 use crate::live::Descriptor;
 
-/// An instant so little before a picture means that picture.
-const ROUNDING_US: i64 = 1_000;
 /// Descriptors fetched at once.
 const PAGE: usize = 64;
 
@@ -53,8 +52,9 @@ impl Picked {
 
 /// Gives the shots of a request.
 pub(super) struct Picker {
+    /// Within what may be seen.
     which: Which,
-    allowed: Option<(ProducerTime, ProducerTime)>,
+    allowed: Allowed,
     /// Next of the instants, or of the steps of a range.
     next_instant: u64,
     /// The reel that the last shot was in: the next is likely in it, too.
@@ -71,11 +71,14 @@ pub(super) struct Picker {
 }
 
 impl Picker {
+    /// The shots of a request that was checked.
     pub fn new(ask: &Ask) -> Picker {
+        let allowed = Allowed(ask.allowed);
+        let (which, next_instant) = allowed.narrow(ask.which.clone());
         Picker {
-            which: ask.which.clone(),
-            allowed: ask.allowed,
-            next_instant: 0,
+            which,
+            allowed,
+            next_instant,
             reel: None,
             page: VecDeque::new(),
             passed: None,
@@ -149,7 +152,9 @@ impl Picker {
                     }
                 }
                 Err(FramesError::NoMedia { .. }) => return Ok(None),
-                Err(FramesError::OutsideRange) if self.allowed.is_some_and(|(first, _)| instant < first) => {}
+                // The next one is behind what may be seen, and so are those of all instants after this.
+                Err(FramesError::OutsideRange) if pick == Pick::Next => return Ok(None),
+                Err(FramesError::OutsideRange) => {}
                 Err(error) => return Err(Missing::at(instant, error)),
             }
         }
@@ -165,12 +170,7 @@ impl Picker {
     ) -> Result<Option<Picked>, Missing> {
         loop {
             if let (Some(shot), Some(reel)) = (self.shots.pop_front(), &self.reel) {
-                let picked = Picked { asked: None, reel: reel.clone(), shot, is_exact: true };
-                match self.allow(picked) {
-                    Ok(picked) => return Ok(Some(picked)),
-                    Err(FramesError::OutsideRange) => continue,
-                    Err(error) => return Err(error.into()),
-                }
+                return Ok(Some(Picked { asked: None, reel: reel.clone(), shot, is_exact: true }));
             }
             let Some(reel) = self.turn(finder, from, to).await? else { return Ok(None) };
             let meant = |at: &usize| {
@@ -197,9 +197,8 @@ impl Picker {
                     Ok(Some(reel)) => return Ok(Some(reel)),
                     Ok(None) => {}
                     Err(error) => {
-                        // No more than was asked for and may be seen is said.
-                        let (first, last) = self.allowed.unwrap_or((from, to));
-                        let (begin, end) = (begin.max(from).max(first), end.min(to).min(last));
+                        // No more than was asked for is said.
+                        let (begin, end) = (begin.max(from), end.min(to));
                         if begin < end || !error.is_of_one() {
                             return Err(Missing { asked: None, time: Some(begin), until: Some(end), error });
                         }
@@ -236,24 +235,29 @@ impl Picker {
         let picked = match containing {
             Some(reel) => {
                 self.reel = Some(reel.clone());
-                within(finder, reel, time, pick).await?
+                within(finder, reel, time, pick, self.allowed).await
             }
-            None => between(finder, time, pick).await?,
+            None => between(finder, time, pick, self.allowed).await,
         };
-        self.allow(picked)
+        self.allow(picked.map_err(|error| self.allowed.tell(error))?)
     }
 
     fn allow(&self, picked: Picked) -> Result<Picked, FramesError> {
-        let time = picked.reel.shots[picked.shot].time;
-        match self.allowed {
-            Some((from, to)) if time < from || time >= to => Err(FramesError::OutsideRange),
-            _ => Ok(picked),
+        match self.allowed.holds(picked.reel.shots[picked.shot].time) {
+            true => Ok(picked),
+            false => Err(FramesError::OutsideRange),
         }
     }
 }
 
 /// The shot that `time`, which lies in `reel`, means.
-async fn within(finder: Finder<'_>, reel: Arc<Reel>, time: ProducerTime, pick: Pick) -> Result<Picked, FramesError> {
+async fn within(
+    finder: Finder<'_>,
+    reel: Arc<Reel>,
+    time: ProducerTime,
+    pick: Pick,
+    allowed: Allowed,
+) -> Result<Picked, FramesError> {
     let time_of = |(reel, shot): &(Arc<Reel>, usize)| reel.shots[*shot].time;
     let shown = match reel.at_or_before(time) {
         Some(shot) => Some((reel.clone(), shot)),
@@ -261,6 +265,7 @@ async fn within(finder: Finder<'_>, reel: Arc<Reel>, time: ProducerTime, pick: P
         None if reel.continues => last_of(finder.before(&reel).await?),
         None => None,
     };
+    let nearer = |one, other| nearer(time, allowed, one, other);
     let next = async || match reel.at_or_after(time) {
         Some(shot) => Ok(Some((reel.clone(), shot))),
         None => finder.after(&reel).await.map(first_of),
@@ -268,21 +273,24 @@ async fn within(finder: Finder<'_>, reel: Arc<Reel>, time: ProducerTime, pick: P
     let chosen = match pick {
         Pick::Shown | Pick::Previous => shown.clone(),
         Pick::Next => next().await?,
-        Pick::Nearest => nearer(time, shown.clone(), next().await?),
+        Pick::Nearest => nearer(shown.clone(), next().await?),
         Pick::Key => {
-            let own = reel.nearest_key(time).map(|shot| (reel.clone(), shot));
-            let distance = |one: &(Arc<Reel>, usize)| time_of(one).micros_since(time).unsigned_abs();
+            let own = reel.nearest_key(time, allowed).map(|shot| (reel.clone(), shot));
+            let distance = |one: &(Arc<Reel>, usize)| match allowed.holds(time_of(one)) {
+                true => time_of(one).micros_since(time).unsigned_abs(),
+                false => u64::MAX,
+            };
             // The next fragment's key frame is nearer only in the second half.
             let late = reel.end.micros_since(time).unsigned_abs() < own.as_ref().map_or(u64::MAX, distance);
             let after = match late {
                 true => finder.after(&reel).await?.map(Arc::new),
                 false => None,
             };
-            let after = after.and_then(|reel| reel.nearest_key(time).map(|shot| (reel.clone(), shot)));
+            let after = after.and_then(|reel| reel.nearest_key(time, allowed).map(|shot| (reel.clone(), shot)));
             match own {
-                Some(own) => nearer(time, Some(own), after),
+                Some(own) => nearer(Some(own), after),
                 // A dependent fragment: its key frame is in one before it.
-                None => nearer(time, key_before(finder, &reel).await?, after),
+                None => nearer(key_before(finder, &reel).await?, after),
             }
         }
     };
@@ -307,12 +315,13 @@ async fn key_before(finder: Finder<'_>, reel: &Reel) -> Result<Option<(Arc<Reel>
 }
 
 /// The shot that `time`, which lies in no fragment, means.
-async fn between(finder: Finder<'_>, time: ProducerTime, pick: Pick) -> Result<Picked, FramesError> {
+async fn between(finder: Finder<'_>, time: ProducerTime, pick: Pick, allowed: Allowed) -> Result<Picked, FramesError> {
     let (before, after) = finder.around(time).await?;
     // Times are often read in microseconds and asked for in milliseconds, cut off.
     let rounded = after.as_ref().is_some_and(|after| after.begin.micros_since(time) < ROUNDING_US);
     let joined = after.as_ref().is_some_and(|after| after.continues) && before.is_some();
     let (before, after) = (last_of(before), first_of(after));
+    let nearer = |one, other| nearer(time, allowed, one, other);
     let time_of = |found: &Option<(Arc<Reel>, usize)>| found.as_ref().map(|(reel, shot)| reel.shots[*shot].time);
     let no_media = FramesError::NoMedia { asked: Some(time), before: time_of(&before), after: time_of(&after) };
     let chosen = match pick {
@@ -321,15 +330,15 @@ async fn between(finder: Finder<'_>, time: ProducerTime, pick: Pick) -> Result<P
         Pick::Shown if joined => before,
         Pick::Key if joined => match before {
             Some((reel, _)) => {
-                let key = reel.nearest_key(time);
-                nearer(time, key.map(|shot| (reel, shot)), after)
+                let key = reel.nearest_key(time, allowed);
+                nearer(key.map(|shot| (reel, shot)), after)
             }
             None => after,
         },
         Pick::Shown | Pick::Key => None,
         Pick::Previous => before,
         Pick::Next => after,
-        Pick::Nearest => nearer(time, before, after),
+        Pick::Nearest => nearer(before, after),
     };
     let (reel, shot) = chosen.ok_or(no_media)?;
     Ok(Picked { asked: Some(time), reel, shot, is_exact: pick == Pick::Shown || rounded })
@@ -349,9 +358,13 @@ fn first_of(reel: Option<Reel>) -> Found {
     Some((Arc::new(reel), shot))
 }
 
-/// Whichever is nearer to `time`; the first of two alike.
-fn nearer(time: ProducerTime, one: Found, other: Found) -> Found {
-    let distance = |(reel, shot): &(Arc<Reel>, usize)| reel.shots[*shot].time.micros_since(time).unsigned_abs();
+/// Whichever is nearer to `time`, the first of two alike; what may not be seen only when neither may: otherwise the choice would
+/// tell how far it is.
+fn nearer(time: ProducerTime, allowed: Allowed, one: Found, other: Found) -> Found {
+    let distance = |(reel, shot): &(Arc<Reel>, usize)| {
+        let at = reel.shots[*shot].time;
+        (!allowed.holds(at), at.micros_since(time).unsigned_abs())
+    };
     match (one, other) {
         (Some(one), Some(other)) if distance(&other) < distance(&one) => Some(other),
         (Some(one), _) => Some(one),

@@ -12,6 +12,7 @@ use media::{
     ClockSource, Codec, FragmentNumber, Ordinal, Position, ProducerTime, StartKind, StreamId, Timescale, Track,
 };
 
+use super::allowed::Allowed;
 use super::{FramesError, damaged};
 use crate::live::{Descriptor, Hub};
 use crate::workers::RunId;
@@ -185,10 +186,11 @@ impl Reel {
         self.shown.get(at).copied()
     }
 
-    /// The key frame nearest to `time`.
-    pub fn nearest_key(&self, time: ProducerTime) -> Option<usize> {
+    /// The key frame nearest to `time`; one that may not be seen only when none may.
+    pub fn nearest_key(&self, time: ProducerTime, allowed: Allowed) -> Option<usize> {
         let keys = self.shown.iter().copied().filter(|at| self.shots[*at].is_key);
-        keys.min_by_key(|at| self.shots[*at].time.micros_since(time).unsigned_abs())
+        let distance = |key: ProducerTime| (!allowed.holds(key), key.micros_since(time).unsigned_abs());
+        keys.min_by_key(|at| distance(self.shots[*at].time))
     }
 
     /// The coded bytes of `shots[range]`, read at once.

@@ -320,8 +320,43 @@ fn check_refusals(server: &Server) {
     assert_eq!(with_token(&format!("at={}", all[55].time())).status, 200);
     assert_eq!(with_token(&format!("at={}", all[49].time())).status, 403);
     assert_eq!(with_token(&format!("at={}", all[60].time())).status, 403);
-    let given: Vec<String> = parts(&with_token(ALL)).iter().map(|part| part.time().to_owned()).collect();
-    assert_eq!(given, all[50..60].iter().map(|part| part.time().to_owned()).collect::<Vec<_>>());
+    let times =
+        |query: &str| -> Vec<String> { parts(&with_token(query)).iter().map(|part| part.time().to_owned()).collect() };
+    let expected = |at: &[usize]| -> Vec<String> { at.iter().map(|at| all[*at].time().to_owned()).collect() };
+    assert_eq!(times(ALL), expected(&[50, 51, 52, 53, 54, 55, 56, 57, 58, 59]));
+    // An instant or a range outside is refused before anything is given, ...
+    let after = |at: usize, micros: i64| {
+        let time: jiff::Timestamp = all[at].time().parse().expect("an RFC 3339 time");
+        format!("{:.6}", time + jiff::SignedDuration::from_micros(micros))
+    };
+    let refused = [
+        format!("at={},{}", all[55].time(), all[70].time()),
+        format!("at={},{}", all[49].time(), all[55].time()),
+        format!("at={},{}&pick=previous", all[55].time(), all[60].time()),
+        format!("from={}&to={}", all[0].time(), all[50].time()),
+        format!("from={}&to={}&every=1s", all[60].time(), all[90].time()),
+        "at=latest".to_owned(),
+    ];
+    for query in refused {
+        let answer = with_token(&query);
+        assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (403, Some("forbidden")), "{query}");
+    }
+    // ... a range gives what of it lies inside, ...
+    let steps = format!("from={}&to={}&every=80ms", after(45, 1_000), all[90].time());
+    assert_eq!(times(&steps), expected(&[51, 53, 55, 57, 59]));
+    assert_eq!(times(&format!("{steps}&pick=next")), expected(&[52, 54, 56, 58]));
+    // ... and where an instant inside means a picture outside, that one is missing, and nothing is told of it.
+    let given = parts(&with_token(&format!("at={},{}&pick=next", all[55].time(), after(59, 1))));
+    assert_eq!((given.len(), given[0].time()), (2, all[55].time()));
+    let said: Value = serde_json::from_slice(&given[1].body).expect("JSON");
+    assert_eq!(said["error"]["code"], "forbidden");
+    assert_eq!((&said["error"]["next"], &said["error"]["previous"]), (&Value::Null, &Value::Null));
+    assert_eq!(
+        (given[1].headers["kinora-asked"].as_str(), given[1].headers.get("kinora-time")),
+        (&*after(59, 1), None)
+    );
+    let nearest = with_token(&format!("at={}&pick=nearest", after(59, 39_000)));
+    assert_eq!(header(&nearest, "kinora-time"), all[59].time(), "the nearest of those that it may see");
 }
 
 /// Process ids of the server's decoders.
