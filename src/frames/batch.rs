@@ -1,6 +1,6 @@
 //! From shots to tasks: which are decoded together, and how many of them a task makes.
 //!
-//! A *batch* is the shots of one reel: their run is read once. A *part* is so many of a batch that their pictures need
+//! A *batch* is shots of one reel: their run is read once. A *part* is so many of a batch that their pictures need
 //! little memory. The parts of a run go to one decoder one after another, which decodes nothing twice, while others are at
 //! other runs.
 
@@ -22,7 +22,7 @@ pub(super) const PART_BYTES: u64 = 16 << 20;
 /// Most pictures of a part, so that others get their turn.
 const PART_PICTURES: usize = 64;
 
-/// Shots of one reel, in time order.
+/// Shots of one reel, in time order. Leading ones are apart: what they depend on may be damaged, and the others do without.
 pub(super) type Batch = Vec<Picked>;
 
 /// The batches of a request.
@@ -49,7 +49,7 @@ impl Batches {
         while !self.finished {
             match self.picker.next(finder).await {
                 Ok(Some(picked)) => {
-                    let same = batch.first().is_none_or(|first| first.reel.run_id() == picked.reel.run_id());
+                    let same = batch.first().is_none_or(|first| first.goes_with(&picked));
                     if !same || batch.len() >= BATCH_SHOTS {
                         self.held = Some(picked);
                         return Some(Ok(batch));

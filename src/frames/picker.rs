@@ -44,6 +44,12 @@ impl Picked {
 }
 
 impl Picked {
+    /// Whether both are made of the same coded pictures.
+    pub fn goes_with(&self, other: &Picked) -> bool {
+        let is_leading = |one: &Picked| one.reel.shots[one.shot].is_leading;
+        self.reel.run_id() == other.reel.run_id() && is_leading(self) == is_leading(other)
+    }
+
     /// What is given in its place.
     pub fn missing(&self, error: FramesError) -> Missing {
         Missing { asked: self.asked, time: Some(self.reel.shots[self.shot].time), until: None, error }
