@@ -79,10 +79,17 @@ impl Reel {
             return Ok(None);
         }
         let Some(part) = info.track(track.id) else { return Ok(None) };
-        // Times and sizes are in the moof; the payload is read when it is known how much of it is needed.
+        // Times and sizes are in the moof; the payload is read, and all of it checked, when a picture of it is wanted.
         let head = part.offset..part.offset.saturating_add(part.moof_len);
-        let head = hub.read(&descriptor, head).await?;
-        let samples = cmaf::moof_samples(&head, part.len).map_err(damaged)?;
+        let bytes = hub.read(&descriptor, head.clone()).await?;
+        let samples = match cmaf::moof_samples(&bytes, part.len) {
+            Ok(samples) => samples,
+            Err(error) => {
+                // Whose fault it is: the disk's, or of who wrote it.
+                hub.read_checked(&descriptor, head).await?;
+                return Err(damaged(error));
+            }
+        };
         let first_pts = part.first_pts;
         let key_pts = samples.first().map_or(0, |sample| sample.pts);
         let shot = |sample: &cmaf::Sample| Shot {
@@ -194,6 +201,12 @@ impl Reel {
     }
 
     /// The coded bytes of `shots[range]`, read at once.
+    ///
+    /// A closed fragment is compared with its checksum as a whole, however little of it is wanted: a bit that fell over on the disk
+    /// would make a picture that is wrong and says that it is not.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] of a fragment that is not what was written.
     pub async fn read(&self, hub: &Hub, range: Range<usize>) -> Result<Vec<Bytes>, FramesError> {
         match &self.source {
             Source::Open(_, units) => Ok(units[range].to_vec()),
@@ -201,7 +214,7 @@ impl Reel {
                 let shots = &self.shots[range];
                 let (Some(first), Some(last)) = (shots.first(), shots.last()) else { return Ok(Vec::new()) };
                 let base = first.range.start;
-                let bytes = hub.read(descriptor, base..last.range.end).await?;
+                let bytes = hub.read_checked(descriptor, base..last.range.end).await?;
                 let of =
                     |shot: &Shot| bytes.slice((shot.range.start - base) as usize..(shot.range.end - base) as usize);
                 Ok(shots.iter().map(of).collect())

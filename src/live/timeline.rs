@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use media::fragmenter::OpenPictures;
 use media::{Fragment, FragmentInfo, FragmentNumber, Position, ServerTime, StreamId, TrackSet, TrackSetId};
-use store::{Place, Select, StoreError, Stored};
+use store::{Place, Select, Store, StoreError, Stored};
 
 use super::hub::Hub;
 use super::tail::{Entry, Fate};
@@ -120,6 +120,23 @@ impl Hub {
     /// # Errors
     /// `Gone` when retention took it meanwhile; `Disk` for a range outside of the body.
     pub(crate) async fn read(&self, descriptor: &Descriptor, range: Range<u32>) -> Result<Bytes, StoreError> {
+        self.read_by(descriptor, range, Store::read).await
+    }
+
+    /// As [`Hub::read`], of a body of which every byte is what was written: all of it is read for that.
+    ///
+    /// # Errors
+    /// As [`Hub::read`], and `Damaged`.
+    pub(crate) async fn read_checked(&self, descriptor: &Descriptor, range: Range<u32>) -> Result<Bytes, StoreError> {
+        self.read_by(descriptor, range, Store::read_checked).await
+    }
+
+    async fn read_by(
+        &self,
+        descriptor: &Descriptor,
+        range: Range<u32>,
+        read: fn(&Store, &Place, Range<u32>) -> Result<Bytes, StoreError>,
+    ) -> Result<Bytes, StoreError> {
         if range.start > range.end || range.end > descriptor.info.body_len {
             let source = std::io::Error::from(std::io::ErrorKind::InvalidInput);
             return Err(StoreError::Disk { what: format!("read bytes {range:?} of a fragment"), source });
@@ -128,7 +145,7 @@ impl Hub {
             Source::Tail { fragment, .. } => Ok(fragment.body.slice(range.start as usize..range.end as usize)),
             Source::Store(stored) => {
                 let (store, place) = (self.store.clone(), stored.place);
-                self.pool.run(move || store.read(&place, range)).await
+                self.pool.run(move || read(&store, &place, range)).await
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Reading stored bytes: one `pread` on a descriptor that is kept open for a while.
+//! Reading stored bytes: one `pread` on a descriptor that is kept open for a while, or all of a body where a part of it is wanted and
+//! every byte of that must be right.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use crate::blobs::{Blob, BlockKey};
 use crate::block::Record;
 use crate::block::record::{MAX_BODY, MAX_HEADER};
+use crate::block::scan::body_crc;
 use crate::core::Core;
 use crate::layout::disk_error;
 use crate::{Place, StoreError};
@@ -94,21 +96,11 @@ impl Core {
     /// Bytes `range` of a fragment's body. A read from its start checks that this is the fragment; a read
     /// of all of it checks every byte.
     pub(crate) fn read(&self, place: &Place, range: Range<u32>) -> Result<Bytes, StoreError> {
-        if range.start > range.end || range.end > MAX_BODY {
-            return Err(StoreError::Damaged { place: *place });
-        }
-        if self.open_blobs.damaged(place) {
-            return Err(StoreError::Damaged { place: *place });
-        }
-        let blob = self.blob(BlockKey { stream: place.stream, first: place.block })?;
+        let blob = self.readable(place, &range)?;
         let before = if range.start == 0 { place.body_offset.min(MAX_HEADER as u64) as usize } else { 0 };
         let start = place.body_offset + u64::from(range.start) - before as u64;
         let mut bytes = vec![0; before + (range.end - range.start) as usize];
-        match blob.read_at(&mut bytes, start) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(self.open_blobs.condemn(place)),
-            Err(error) => return Err(disk_error("read block", error)),
-            Ok(()) => {}
-        }
+        blob.read_at(&mut bytes, start).map_err(|error| self.unreadable(place, error))?;
         let mut bytes = Bytes::from(bytes);
         let header = bytes.split_to(before);
         if range.start == 0 {
@@ -122,5 +114,44 @@ impl Core {
             }
         }
         Ok(bytes)
+    }
+
+    /// Bytes `range` of a fragment's body, when every byte of the body is what was written; what is read besides is not kept.
+    pub(crate) fn read_checked(&self, place: &Place, range: Range<u32>) -> Result<Bytes, StoreError> {
+        let blob = self.readable(place, &range)?;
+        let failed = |error| self.unreadable(place, error);
+        let header_len = place.body_offset.min(MAX_HEADER as u64);
+        let mut header = vec![0; header_len as usize];
+        blob.read_at(&mut header, place.body_offset - header_len).map_err(failed)?;
+        let record = Record::decode_before(&header).ok();
+        let right = |record: &Record| record.stream == place.stream && range.end <= record.info.body_len;
+        let Some(record) = record.filter(right) else { return Err(self.open_blobs.condemn(place)) };
+        let at = |offset: u32| place.body_offset + u64::from(offset);
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        blob.read_at(&mut bytes, at(range.start)).map_err(failed)?;
+        let before = body_crc(&*blob, at(0), at(range.start)).map_err(failed)?;
+        let after = body_crc(&*blob, at(range.end), at(record.info.body_len)).map_err(failed)?;
+        let crc = crc32c::crc32c_combine(before, crc32c::crc32c(&bytes), bytes.len());
+        let crc = crc32c::crc32c_combine(crc, after, (record.info.body_len - range.end) as usize);
+        if crc != record.body_crc {
+            return Err(self.open_blobs.condemn(place));
+        }
+        Ok(Bytes::from(bytes))
+    }
+
+    /// The block of a fragment that is not known as damaged.
+    fn readable(&self, place: &Place, range: &Range<u32>) -> Result<Arc<dyn Blob>, StoreError> {
+        let is_outside = range.start > range.end || range.end > MAX_BODY;
+        if is_outside || self.open_blobs.damaged(place) {
+            return Err(StoreError::Damaged { place: *place });
+        }
+        self.blob(BlockKey { stream: place.stream, first: place.block })
+    }
+
+    fn unreadable(&self, place: &Place, error: io::Error) -> StoreError {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.open_blobs.condemn(place),
+            _ => disk_error("read block", error),
+        }
     }
 }

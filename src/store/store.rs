@@ -286,6 +286,16 @@ impl Store {
         self.core.read(place, range)
     }
 
+    /// Bytes `range` of a fragment's body, which is read and checked as a whole. Blocks: call it from a blocking pool.
+    ///
+    /// Of a body in the page cache 2 MB more take a seventh of a millisecond.
+    ///
+    /// # Errors
+    /// As [`Store::read`]; `Damaged` wherever in the body a byte is not what was written.
+    pub fn read_checked(&self, place: &Place, range: std::ops::Range<u32>) -> Result<Bytes, StoreError> {
+        self.core.read_checked(place, range)
+    }
+
     /// A track set of the stream.
     ///
     /// # Errors

@@ -54,6 +54,13 @@ fn codes(answer: &Answer) -> Vec<Option<String>> {
     parts(answer).iter().map(code).collect()
 }
 
+/// Where the record of a fragment begins in a block.
+fn record_of(block: &[u8], fragment: usize) -> usize {
+    let mark = b"kinora.recordbox";
+    let records = (0..block.len() - mark.len()).filter(|at| block[*at..].starts_with(mark));
+    records.map(|at| at - 8).nth(fragment).expect("as many fragments")
+}
+
 /// Runs `kinora frames`.
 fn kinora(server: &Server, folder: &Path, line: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kinora"));
@@ -162,9 +169,7 @@ fn stored_bytes_that_are_damaged_cost_their_fragment_until_they_are_whole_again(
     // The header of a fragment in the middle of a block says another checksum.
     let block = server.blocks_of("bframes").swap_remove(0);
     let whole = std::fs::read(&block).expect("a block");
-    let mark = b"kinora.recordbox";
-    let records = (0..whole.len() - mark.len()).filter(|at| whole[*at..].starts_with(mark));
-    let third = records.map(|at| at - 8).nth(2).expect("a third fragment");
+    let third = record_of(&whole, 2);
     let mut torn = whole.clone();
     torn[third + 136] ^= 1;
     std::fs::write(&block, &torn).expect("written");
@@ -205,4 +210,53 @@ fn stored_bytes_that_are_damaged_cost_their_fragment_until_they_are_whole_again(
     assert!(files(&folder).values().map(Vec::as_slice).eq(expected), "all pictures are there, in their order");
     let output = kinora(&server, &folder, &[&line[..], &["--json"]].concat());
     assert!(output.status.success() && output.stdout.is_empty(), "nothing is left to do");
+}
+
+#[test]
+fn a_bit_that_fell_over_on_the_disk_makes_no_picture_that_is_wrong() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let data = temporary.path().join("data");
+    let mut server = Server::start_in(&data, "");
+    // Open GOPs: the first pictures of a fragment are made of the one before, too.
+    record(&server, &["leading.mp4"]);
+    let query = format!("{ALL}&format=i420");
+    let all = parts(&frames(&server, "leading", &query));
+    let fragment = all[60].headers["kinora-fragment"].clone();
+    let numbers = server.fragments("leading");
+    let third = numbers.iter().position(|one| one["number"].as_str() == Some(&fragment)).expect("it is listed");
+    assert!(server.stop());
+    let block = server.blocks_of("leading").swap_remove(0);
+    let mut bytes = std::fs::read(&block).expect("a block");
+    let at = record_of(&bytes, third);
+    let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes")) as usize;
+    // The pictures are first in a body, and most of it.
+    let middle = at + number(at) + number(at + 132) / 2;
+    bytes[middle] ^= 4;
+    std::fs::write(&block, &bytes).expect("written");
+
+    drop(server);
+    server = Server::start_in(&data, "");
+    // The key frame is the first of the fragment: other bytes are damaged, and nothing is made of it nevertheless.
+    let is_key = |part: &&Part| part.headers["kinora-key"] == "true" && part.headers["kinora-fragment"] == fragment;
+    let key = all.iter().find(is_key).expect("a key frame").time();
+    let alone = frames(&server, "leading", &format!("at={key}&pick=key"));
+    assert_eq!((alone.status, alone.json()["error"]["code"].as_str()), (500, Some("media_damaged")));
+    drop(server);
+    server = Server::start_in(&data, "");
+    let given = parts(&frames(&server, "leading", &query));
+    assert_eq!(given.len(), all.len(), "each has its part");
+    let mut lost_after = 0;
+    for (given, whole) in given.iter().zip(&all) {
+        assert_eq!(given.time(), whole.time());
+        match code(given) {
+            Some(code) => assert_eq!(code, "media_damaged"),
+            None => {
+                assert!(given.body == whole.body && given.headers == whole.headers, "{} is what it was", whole.time())
+            }
+        }
+        let is_of_it = whole.headers["kinora-fragment"] == fragment;
+        assert!(code(given).is_some() || !is_of_it, "{} is of the damaged fragment", whole.time());
+        lost_after += usize::from(code(given).is_some() && !is_of_it);
+    }
+    assert!((1..=3).contains(&lost_after), "those before the next key frame, and no others: {lost_after}");
 }

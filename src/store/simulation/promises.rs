@@ -605,6 +605,33 @@ fn d7_bit_flipped_anywhere_is_contained() {
 }
 
 #[test]
+fn d7_a_checked_part_of_a_body_is_given_only_when_all_of_the_body_is_right() {
+    for flipped in (0..1_000).step_by(61) {
+        let mut world = World::with_stream(9);
+        assert!(world.append(2).iter().all(Result::is_ok));
+        let (stored, _) = world.acked[0].clone();
+        let (given, len) = (world.given[0].body.clone(), stored.info.body_len);
+        let parts = [0..len, 0..1, 1..2, len / 3..len / 2, len - 1..len, 0..0, len..len];
+        for part in parts.clone() {
+            let read = world.core().read_checked(&stored.place, part.clone()).expect("nothing is damaged");
+            assert_eq!(read, given.slice(part.start as usize..part.end as usize));
+        }
+        assert!(world.core().read_checked(&stored.place, 0..len + 1).is_err());
+        let mut world = World::with_stream(9);
+        assert!(world.append(2).iter().all(Result::is_ok));
+        world.seal(GapReason::PublisherLeft);
+        let (stored, _) = world.acked[0].clone();
+        let path = Layout::new(&root()).stream(stream(1)).join(crate::blobs::file_name(stored.place.block));
+        world.disk.flip(&path, stored.place.body_offset as usize + flipped % len as usize, 3);
+        let part = &parts[flipped % parts.len()];
+        let read = world.core().read_checked(&stored.place, part.clone());
+        assert!(matches!(read, Err(StoreError::Damaged { .. })), "byte {flipped}, {part:?}");
+        let other = world.acked[1].0.clone();
+        assert!(world.core().read_checked(&other.place, 0..1).is_ok(), "the next one is right");
+    }
+}
+
+#[test]
 fn d7_block_of_another_stream_is_not_served() {
     let mut world = World::with_stream(2);
     world.core().create_stream(&identity(2)).expect("creates");
