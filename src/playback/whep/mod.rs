@@ -18,6 +18,8 @@
 mod choose;
 mod pack;
 mod past;
+#[cfg(test)]
+mod past_tests;
 mod relay;
 mod viewer;
 

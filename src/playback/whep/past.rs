@@ -1,7 +1,8 @@
 //! A stream's past as units, each when it is due: at the pace at which it was taken.
 //!
 //! What lies between the key picture that decoding starts at and the asked instant is given at once, under times a
-//! millisecond apart, so that a decoder runs through it. Spans without media are passed over.
+//! millisecond apart, so that a decoder runs through it. Spans without media are passed over, and so are fragments that cannot be
+//! read any more, with those that depend on them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub(crate) struct Past {
     number: u64,
     /// A fragment that is to be read next.
     fragment: Option<Descriptor>,
+    /// The fragment before was left out: what depends on it is, too.
+    is_broken: bool,
     is_failed: bool,
 }
 
@@ -75,6 +78,7 @@ impl Past {
             pace: None,
             number: 0,
             fragment: None,
+            is_broken: false,
             is_failed: false,
         })
     }
@@ -94,14 +98,26 @@ impl Past {
                 continue;
             }
             if let Some(descriptor) = self.fragment.clone() {
-                if let Err(error) = self.read(&descriptor).await {
-                    tracing::warn!(stream = %self.stream, %error, "a stream's past cannot be shown further");
-                    self.is_failed = true;
-                }
+                let read = self.read(&descriptor).await;
                 self.fragment = None;
+                match read {
+                    Ok(()) => self.is_broken = false,
+                    // One that is damaged, or that retention took meanwhile, says nothing of the next.
+                    Err(error @ (StoreError::Damaged { .. } | StoreError::Gone)) => {
+                        let ordinal = descriptor.info.ordinal.0;
+                        tracing::warn!(stream = %self.stream, ordinal, %error, "a fragment is left out of a stream's past");
+                        self.is_broken = true;
+                        return Next::Skipped;
+                    }
+                    Err(error) => {
+                        tracing::warn!(stream = %self.stream, %error, "a stream's past cannot be shown further");
+                        self.is_failed = true;
+                    }
+                }
                 continue;
             }
             match self.cursor.next().await {
+                Ok(Step::Fragment(next)) if self.is_broken && next.info.start == StartKind::Dependent => {}
                 Ok(Step::Fragment(descriptor)) => self.fragment = Some(descriptor),
                 Ok(Step::Skipped { .. }) => return Next::Skipped,
                 Ok(Step::Idle(_)) => return Next::Idle,
