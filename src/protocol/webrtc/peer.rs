@@ -157,10 +157,7 @@ impl Peer {
         identity: &Identity,
         now: Instant,
     ) -> Result<Peer, PeerError> {
-        let mut engine = MediaEngine::default();
-        for (kind, codec) in chosen {
-            register(&mut engine, *kind, codec)?;
-        }
+        let mut engine = engine(chosen)?;
         for kind in [RtpCodecKind::Audio, RtpCodecKind::Video] {
             // Of layers of simulcast the packets tell by an extension which they are of, and no description does.
             for uri in [CAPTURE_TIME_URI, SDES_MID_URI, SDES_RTP_STREAM_ID_URI, SDES_REPAIR_RTP_STREAM_ID_URI] {
@@ -175,16 +172,14 @@ impl Peer {
         let registry = Registry::new().with(Slot::NackGenerator, repair.with_max_nacks_per_packet(10).build());
         let reports = rtc::interceptor::ReceiverReportBuilder::new().build();
         let registry = configure_twcc_receiver_only(registry.with(Slot::ReceiverReport, reports), &mut engine)?;
-        let heard = Heard::default();
-        let mut connection = build(engine, registry, &heard, identity, now)?;
-        connection.set_remote_description(now, RTCSessionDescription::offer(offer.plain.clone())?)?;
+        let mut peer = Peer::new(offer, engine, registry, identity, now)?;
+        peer.take_offer(now)?;
         let capture_ids = chosen.iter().filter_map(|(kind, codec)| {
             let section = offer.sections.iter().find(|section| section.kind == *kind && section.sends)?;
             Some((codec.payload_type, section.extension(CAPTURE_TIME_URI)?))
         });
-        let capture_ids = capture_ids.collect();
-        let offer = offer.plain.clone();
-        Ok(Peer { connection, heard, offer, senders: Vec::new(), capture_ids, state: State::Connecting })
+        peer.capture_ids = capture_ids.collect();
+        Ok(peer)
     }
 
     /// A peer that gets a track of each of these codecs of its offer; [`Peer::send`] names them by their place.
@@ -197,15 +192,9 @@ impl Peer {
         identity: &Identity,
         now: Instant,
     ) -> Result<Peer, PeerError> {
-        let mut engine = MediaEngine::default();
-        for (kind, codec) in chosen {
-            register(&mut engine, *kind, codec)?;
-        }
         let responder = NackResponderBuilder::new().with_size(REPAIRABLE_PACKETS).build();
         let registry = Registry::new().with(Slot::NackResponder, responder);
-        let heard = Heard::default();
-        let mut connection = build(engine, registry, &heard, identity, now)?;
-        let mut senders = Vec::new();
+        let mut peer = Peer::new(offer, engine(chosen)?, registry, identity, now)?;
         for (kind, codec) in chosen {
             let ssrc = random_u32(identity)?;
             let track = format!("kinora-{}", kind.name());
@@ -227,14 +216,66 @@ impl Peer {
                 streams: vec!["kinora".into()],
                 send_encodings: vec![],
             };
-            connection.add_transceiver_from_track(media, Some(init))?;
+            peer.connection.add_transceiver_from_track(media, Some(init))?;
             // Not near the wrap, so that a receiver that loses the first packets is not misled (RFC 3711 section 3.3.1).
             let sequence = (random_u32(identity)? & 0x3fff) as u16;
-            senders.push(Sender { track, ssrc, payload_type: codec.payload_type, sequence, packets: 0, bytes: 0 });
+            let payload_type = codec.payload_type;
+            peer.senders.push(Sender { track, ssrc, payload_type, sequence, packets: 0, bytes: 0 });
         }
-        connection.set_remote_description(now, RTCSessionDescription::offer(offer.plain.clone())?)?;
+        peer.take_offer(now)?;
+        Ok(peer)
+    }
+
+    /// A peer that sends and gets nothing yet, and has not taken its offer.
+    fn new(
+        offer: &Offer,
+        engine: MediaEngine,
+        registry: Registry,
+        identity: &Identity,
+        now: Instant,
+    ) -> Result<Peer, PeerError> {
+        let heard = Heard::default();
+        let registry = registry.with(Slot::from(11_500), Listener::new(heard.clone()));
+        let settings = SettingEngineBuilder::new()
+            .with_crypto_provider(identity.provider.clone())
+            .with_lite(true)
+            // The peer of a lite agent begins (RFC 8842 section 5.3 leaves it open; browsers offer actpass).
+            .with_answering_dtls_role(RTCDtlsRole::Server)
+            .with_ice_timeouts(Some(DISCONNECTED), Some(CONSENT - DISCONNECTED), Some(Duration::from_secs(2)))
+            .with_srtp_protection_profiles(vec![
+                SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
+                SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
+            ])
+            .with_srtp_replay_protection_window(REPLAY_WINDOW)
+            .with_receive_mtu(MTU)
+            .build();
+        let configuration =
+            RTCConfigurationBuilder::new().with_certificates(vec![identity.certificate.clone()]).build();
+        let connection = RTCPeerConnectionBuilder::new()
+            .with_configuration(configuration)
+            .with_setting_engine(settings)
+            .with_media_engine(engine)
+            .with_interceptor_registry(registry)
+            .build(now)?;
+        let mut connection = Box::new(connection);
+        for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+            let base_config = CandidateConfig {
+                network: "udp".to_owned(),
+                address: address.to_string(),
+                port: ANY_PORT,
+                component: 1,
+                ..Default::default()
+            };
+            let candidate = CandidateHostConfig { base_config, ..Default::default() }.new_candidate_host()?;
+            connection.add_local_candidate(RTCIceCandidate::from(&candidate).to_json()?)?;
+        }
         let offer = offer.plain.clone();
-        Ok(Peer { connection, heard, offer, senders, capture_ids: Vec::new(), state: State::Connecting })
+        Ok(Peer { connection, heard, offer, senders: Vec::new(), capture_ids: Vec::new(), state: State::Connecting })
+    }
+
+    /// Lets the connection know what the peer offered; what is sent to it was added before.
+    fn take_offer(&mut self, now: Instant) -> Result<(), PeerError> {
+        Ok(self.connection.set_remote_description(now, RTCSessionDescription::offer(self.offer.clone())?)?)
     }
 
     /// Our answer, with `here` as the addresses at which we can be reached.
@@ -415,49 +456,6 @@ impl Peer {
     }
 }
 
-fn build(
-    engine: MediaEngine,
-    registry: Registry,
-    heard: &Heard,
-    identity: &Identity,
-    now: Instant,
-) -> Result<Box<RTCPeerConnection>, PeerError> {
-    let registry = registry.with(Slot::from(11_500), Listener::new(heard.clone()));
-    let settings = SettingEngineBuilder::new()
-        .with_crypto_provider(identity.provider.clone())
-        .with_lite(true)
-        // The peer of a lite agent begins (RFC 8842 section 5.3 leaves it open; browsers offer actpass).
-        .with_answering_dtls_role(RTCDtlsRole::Server)
-        .with_ice_timeouts(Some(DISCONNECTED), Some(CONSENT - DISCONNECTED), Some(Duration::from_secs(2)))
-        .with_srtp_protection_profiles(vec![
-            SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
-            SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
-        ])
-        .with_srtp_replay_protection_window(REPLAY_WINDOW)
-        .with_receive_mtu(MTU)
-        .build();
-    let configuration = RTCConfigurationBuilder::new().with_certificates(vec![identity.certificate.clone()]).build();
-    let connection = RTCPeerConnectionBuilder::new()
-        .with_configuration(configuration)
-        .with_setting_engine(settings)
-        .with_media_engine(engine)
-        .with_interceptor_registry(registry)
-        .build(now)?;
-    let mut connection = Box::new(connection);
-    for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
-        let base_config = CandidateConfig {
-            network: "udp".to_owned(),
-            address: address.to_string(),
-            port: ANY_PORT,
-            component: 1,
-            ..Default::default()
-        };
-        let candidate = CandidateHostConfig { base_config, ..Default::default() }.new_candidate_host()?;
-        connection.add_local_candidate(RTCIceCandidate::from(&candidate).to_json()?)?;
-    }
-    Ok(connection)
-}
-
 /// What stands for our address of the family of `peer` in `rtc`: it never learns at which of ours a datagram came.
 fn placeholder(peer: SocketAddr) -> SocketAddr {
     match peer {
@@ -490,9 +488,12 @@ fn parameters(kind: Kind, codec: &Offered) -> RTCRtpCodecParameters {
     RTCRtpCodecParameters { rtp_codec, payload_type: codec.payload_type }
 }
 
-fn register(engine: &mut MediaEngine, kind: Kind, codec: &Offered) -> Result<(), PeerError> {
-    engine.register_codec(parameters(kind, codec), codec_kind(kind))?;
-    if let Some(repair) = codec.repair {
+/// What knows these codecs, and the repair of each that has one.
+fn engine(chosen: &[(Kind, Offered)]) -> Result<MediaEngine, PeerError> {
+    let mut engine = MediaEngine::default();
+    for (kind, codec) in chosen {
+        engine.register_codec(parameters(*kind, codec), codec_kind(*kind))?;
+        let Some(repair) = codec.repair else { continue };
         let rtp_codec = RTCRtpCodec {
             mime_type: format!("{}/rtx", kind.name()),
             clock_rate: codec.clock_rate,
@@ -500,9 +501,9 @@ fn register(engine: &mut MediaEngine, kind: Kind, codec: &Offered) -> Result<(),
             sdp_fmtp_line: format!("apt={}", codec.payload_type),
             rtcp_feedback: vec![],
         };
-        engine.register_codec(RTCRtpCodecParameters { rtp_codec, payload_type: repair }, codec_kind(kind))?;
+        engine.register_codec(RTCRtpCodecParameters { rtp_codec, payload_type: repair }, codec_kind(*kind))?;
     }
-    Ok(())
+    Ok(engine)
 }
 
 fn random_u32(identity: &Identity) -> Result<u32, PeerError> {
