@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -14,7 +14,8 @@ const rate = 25;
 let server, chrome, console, page, start, folder;
 
 before(async () => {
-  server = await Server.start();
+  // Little is kept in memory, so that what is damaged on the disk is met.
+  server = await Server.start('[live]\ntail_bytes = "0B"\n[pictures]\nremembered_bytes = "0B"\n');
   const stop = server.push("past", "bframes.mp4");
   await waitFor("the clip to be sent", 30, async () => (await server.fragments("past")).length >= 8);
   await stop();
@@ -107,6 +108,42 @@ test("addresses of the range carry a token that reaches nothing else", async () 
   const minted = tokens.find((one) => one.label === "console link: past");
   assert.deepEqual([minted.streams, minted.actions, minted.playback], ["past", ["play"], true]);
   assert.ok(minted.from !== undefined && minted.to !== undefined && minted.expires !== null);
+});
+
+/** Damages a picture of a fragment on the disk. */
+function damage(fragment) {
+  const streams = join(server.data, "streams");
+  const files = readdirSync(streams).flatMap((stream) => readdirSync(join(streams, stream)).map((name) => join(streams, stream, name)));
+  const block = files.find((file) => file.endsWith(".mp4"));
+  const bytes = readFileSync(block);
+  let at = -1;
+  for (let count = 0; count <= fragment; count += 1) at = bytes.indexOf("kinora.recordbox", at + 1);
+  const record = at - 8;
+  bytes[record + bytes.readUInt32BE(record) + (bytes.readUInt32BE(record + 132) >> 1)] ^= 1;
+  // In place: the server has the file open.
+  writeFileSync(block, bytes, { flag: "r+" });
+}
+
+test("pictures that cannot be had are counted, and named in the zip file", async () => {
+  damage(1);
+  await page.getByRole("button", { name: "Clear" }).click();
+  await page.getByRole("button", { name: "Mark on the timeline" }).click();
+  const [from, to] = [await console.place(start + 350), await console.place(start + 2_950)];
+  await page.mouse.move(from.x, from.y);
+  await page.mouse.down();
+  await page.mouse.move(to.x, to.y, { steps: 5 });
+  await page.mouse.up();
+  await page.getByText("3 s marked").waitFor();
+  const path = await save("Download pictures", "holed.zip");
+  await page.getByText("2 pictures saved. One is missing: what is stored of it is damaged.").waitFor();
+  execFileSync("python3", ["-m", "zipfile", "-e", path, join(folder, "holed")]);
+  const names = readdirSync(join(folder, "holed")).sort();
+  assert.deepEqual([names.length, names[0]], [3, "missing.txt"], names.join());
+  const [, line, ...rest] = readFileSync(join(folder, "holed", "missing.txt"), "utf8").split("\n");
+  const [, time, why] = /^(\S+Z)  (.+)$/.exec(line);
+  assert.ok(Math.abs(precise(time) - start - 1_350) < 350, line);
+  assert.equal(why, "what is stored of it is damaged");
+  assert.deepEqual(rest, [""], "nothing else is missing");
 });
 
 test("a range is set by keys and by typing, and too many pictures are refused in a sentence", async () => {

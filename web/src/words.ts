@@ -275,6 +275,17 @@ export const words = {
     loading: (count: number) => `${count} pictures…`,
     done: (count: number) => (count === 1 ? "1 picture saved." : `${count} pictures saved.`),
     none: "There is no picture in this range.",
+    missing: (count: number, why: string) =>
+      count === 1 ? `One is missing: ${why}. The file missing.txt beside them names it.` : `${count} are missing: ${why}. The file missing.txt beside them names them.`,
+    allMissing: (count: number, why: string) => (count === 1 ? `The only picture is missing: ${why}.` : `All ${count} pictures are missing: ${why}.`),
+    missingHead: "Pictures that are missing: when they were taken, and why there are none.",
+    missingUntil: (from: string, to: string) => `${from} to ${to}`,
+    why: {
+      media_damaged: "what is stored of it is damaged",
+      decoder_failed: "it, or what it is made of, cannot be decoded",
+      media_gone: "it was deleted meanwhile",
+    } as Record<string, string>,
+    noReason: "the server gives no reason",
     stop: "Stop",
     notYet: "This server does not give that yet.",
     started: "The download has started.",

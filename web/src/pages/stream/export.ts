@@ -11,7 +11,7 @@ import { choice, field } from "../../widgets/field";
 import { words } from "../../words";
 import * as zone from "../../zone";
 import { sentence } from "../poll";
-import { picturesMax, savePictures, save, stepMs } from "./take";
+import { picturesMax, savePictures, save, stepMs, type Taken } from "./take";
 
 export class ExportCard {
   private readonly from = el("input", { type: "datetime-local", step: 1 });
@@ -133,10 +133,10 @@ export class ExportCard {
     this.loading = new AbortController();
     this.pictures.lastChild!.textContent = words.take.stop;
     try {
-      const count = await savePictures(this.name, range, this.every.value, this.loading.signal, (seen) => {
+      const taken = await savePictures(this.name, range, this.every.value, this.loading.signal, (seen) => {
         this.said.textContent = words.take.loading(seen);
       });
-      this.said.textContent = count === 0 ? words.take.none : words.take.done(count);
+      this.said.textContent = told(taken);
     } catch (error) {
       if (isAbort(error)) this.said.textContent = "";
       else this.tell(error);
@@ -152,4 +152,12 @@ export class ExportCard {
     const none = error instanceof Refused && (error.code === "no_media" || error.code === "media_gone");
     this.said.textContent = none ? words.player.nothing : missing ? words.take.notYet : sentence(error);
   }
+}
+
+/** How many pictures were saved, how many are missing, and why. */
+function told({ count, missing }: Taken): string {
+  const why = [...new Set(missing.map((one) => one.why))].join("; ");
+  if (missing.length === 0) return count === 0 ? words.take.none : words.take.done(count);
+  if (count === 0) return words.take.allMissing(missing.length, why);
+  return `${words.take.done(count)} ${words.take.missing(missing.length, why)}`;
 }
