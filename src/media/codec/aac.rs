@@ -22,6 +22,7 @@ pub struct Config {
 }
 
 const RATES: [u32; 13] = [96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350];
+const LC: u8 = 2;
 const SBR: u32 = 5;
 const PS: u32 = 29;
 const LOW_DELAY: u32 = 23;
@@ -113,6 +114,70 @@ fn read_backward_compatible(bits: &mut BitReader<'_>) -> Option<(u32, u32)> {
     let rate = read_rate(bits).ok()?;
     let ps = bits.remaining() >= 12 && bits.bits(11) == Ok(0x548) && bits.bit() == Ok(true);
     Some((if ps { PS } else { SBR }, rate))
+}
+
+/// A `raw_data_block` of silence (section 4.4.2.1) for AAC-LC of this configuration; none for other kinds, and for channels that the
+/// configuration does not number.
+///
+/// Each channel has one long window without a scale factor band, so no section, no scale factor and no coefficient follows.
+pub(super) fn silence(config: &[u8]) -> Option<Vec<u8>> {
+    use Element::{Lfe, Pair, Single};
+    let parsed = Config::parse(config).ok().filter(|parsed| parsed.object_type == LC)?;
+    // By channel configuration (section 1.6.3.5).
+    let elements: &[Element] = match parsed.channels {
+        1 => &[Single],
+        2 => &[Pair],
+        3 => &[Single, Pair],
+        4 => &[Single, Pair, Single],
+        5 => &[Single, Pair, Pair],
+        6 => &[Single, Pair, Pair, Lfe],
+        // 8 channels are numbered in three ways, and of 7 nobody sends any.
+        _ => return None,
+    };
+    let mut bits = Bits::default();
+    for (at, element) in elements.iter().enumerate() {
+        let tag = elements[..at].iter().filter(|before| *before == element).count() as u32;
+        bits.put(*element as u32, 3);
+        bits.put(tag, 4);
+        if *element == Element::Pair {
+            bits.put(1, 1); // common_window
+            bits.put(0, 11); // ics_info: long window, max_sfb 0, no prediction
+            bits.put(0, 2); // ms_mask_present
+            bits.put(0, 2 * (8 + 3)); // of each channel: global_gain; no pulses, no TNS, no gain control
+        } else {
+            bits.put(0, 8 + 11 + 3); // the same of one channel: global_gain comes before its ics_info
+        }
+    }
+    bits.put(7, 3); // ID_END
+    Some(bits.bytes)
+}
+
+/// Syntactic elements by their ids (`id_syn_ele`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Element {
+    Single = 0,
+    Pair = 1,
+    Lfe = 3,
+}
+
+/// Bits, most significant first, filled up with zeros to a byte.
+#[derive(Default)]
+struct Bits {
+    bytes: Vec<u8>,
+    used: u32,
+}
+
+impl Bits {
+    fn put(&mut self, value: u32, count: u32) {
+        for at in (0..count).rev() {
+            if self.used.is_multiple_of(8) {
+                self.bytes.push(0);
+            }
+            let last = self.bytes.last_mut().expect("pushed above when there was none");
+            *last |= ((value >> at & 1) as u8) << (7 - self.used % 8);
+            self.used += 1;
+        }
+    }
 }
 
 /// A track whose timescale is its sample rate.

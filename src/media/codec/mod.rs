@@ -17,6 +17,7 @@ pub mod h265;
 pub mod nal;
 pub mod opaque;
 pub mod opus;
+pub mod silence;
 pub mod vp8;
 pub mod vp9;
 mod vpc;
