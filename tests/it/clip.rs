@@ -186,8 +186,8 @@ fn sound_and_picture_of_clips_are_in_step() {
     let kept = files.keep("kept.mp4", &get(&server, &address(&server, "flash-beep", 0, 3_000, "&gaps=keep")).body);
     for (path, count) in [(&middle, 6), (&both, 20), (&kept, 20), (&film, 19)] {
         let mut players = vec![("FFmpeg", ffmpeg(text(path)))];
-        if path != &kept && path != &film {
-            // GStreamer's `level` counts samples, and so does not notice a pause, nor where fragments begin.
+        if path != &film {
+            // GStreamer's `level` counts samples, and so does not notice where fragments begin.
             players.push(("GStreamer", gstreamer(text(path))));
         }
         for (player, played) in players {
@@ -196,7 +196,9 @@ fn sound_and_picture_of_clips_are_in_step() {
             // The clip hides the encoder's first frame, and a player may let it be heard: as where it was sent.
             let off = offsets.iter().map(|offset| (offset - sent[1]).abs());
             assert!(off.clone().all(|off| off <= 0.04), "{what}: sent {sent:.3?}, got {offsets:.3?}");
-            let exact = off.filter(|off| *off <= 0.01).count();
+            // Who counts samples is half a unit of AAC off behind a gap that was kept, 10.7 ms, and measures in pieces of 5 ms.
+            let most = if path == &kept && player == "GStreamer" { 0.016 } else { 0.01 };
+            let exact = off.filter(|off| *off <= most).count();
             assert!(exact + 2 >= count, "{what}: sent {sent:.3?}, got {offsets:.3?}");
         }
     }

@@ -34,6 +34,11 @@ impl Played {
         (0..samples.len()).filter(begins).map(|at| samples[at].0).collect()
     }
 
+    /// When each flash begins, in seconds.
+    pub(crate) fn flashes(&self) -> Vec<f64> {
+        Self::starts(&self.pictures, BRIGHT)
+    }
+
     /// For each of the ten flashes how many seconds later its beep was heard.
     pub(crate) fn beeps_after_flashes(&self, what: &str) -> Vec<f64> {
         self.beeps_after(10, what)

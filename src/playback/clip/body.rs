@@ -11,8 +11,9 @@ use futures_util::{Stream, StreamExt, TryStreamExt};
 use media::StreamId;
 use store::StoreError;
 
-use super::fragmented::{Film, Reader, Sent};
-use super::progressive::{Plan, Stretch};
+use super::fragmented::{Content, Film, Reader, Sent};
+use super::progressive::{Payload, Plan, Stored};
+use super::silence::Repeated;
 use super::{Clip, Clips, Form};
 use crate::live::{Handle, Hub};
 
@@ -23,9 +24,17 @@ const WHOLE_MAX: u32 = 4 << 20;
 /// Reads under way: one is sent while the next comes.
 const AHEAD: usize = 2;
 
+/// Bytes that are sent one after another.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Load {
+    Read(Read),
+    /// Part of a silence.
+    Silence(Repeated, Range<u64>),
+}
+
 /// What is read of one fragment, and which parts of it are sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Load {
+pub(super) struct Read {
     pub handle: Handle,
     pub read: Range<u32>,
     /// Parts of the fragment's body, inside of `read`.
@@ -102,26 +111,44 @@ impl Projector {
                 continue;
             };
             let end = sent.at + sent.len();
-            if end > self.range.start {
-                bytes = end - self.range.start;
-                batch.push(sent);
+            if end <= self.range.start {
+                continue;
+            }
+            match &sent.content {
+                Content::Stored(stored) => {
+                    bytes = end - self.range.start;
+                    batch.push((sent.at, stored.clone()));
+                }
+                Content::Silence(_) if !batch.is_empty() => {
+                    self.coming.push_front(sent);
+                    break;
+                }
+                Content::Silence(silence) => {
+                    let from = self.range.start;
+                    let to = self.range.end.min(end).min(from + READ_BYTES);
+                    let made = silence.bytes(from - sent.at..to - sent.at)?;
+                    self.range.start = to;
+                    // The rest of it comes next.
+                    self.coming.push_front(sent);
+                    return Ok(Some(vec![Bytes::from(made)]));
+                }
             }
         }
         if batch.is_empty() {
             return Ok(None);
         }
-        let parts = batch.iter().map(|sent| (sent.handle, sent.read())).collect();
+        let parts = batch.iter().map(|(_, stored)| (stored.handle, stored.read())).collect();
         let bodies = self.hub.read_parts(self.stream, parts).await;
         let bodies = bodies.map_err(|error| breaks_off(self.stream, error))?;
         let mut out = Vec::with_capacity(batch.len());
-        for (sent, body) in batch.iter().zip(&bodies) {
-            let made = Bytes::from(sent.bytes(body)?);
-            let wanted = self.range.start - sent.at..(self.range.end - sent.at).min(sent.len());
-            if made.len() as u64 != sent.len() {
+        for ((at, stored), body) in batch.iter().zip(&bodies) {
+            let made = Bytes::from(stored.bytes(body)?);
+            let wanted = self.range.start - at..(self.range.end - at).min(stored.len());
+            if made.len() as u64 != stored.len() {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             out.push(made.slice(wanted.start as usize..wanted.end as usize));
-            self.range.start = sent.at + wanted.end;
+            self.range.start = at + wanted.end;
         }
         Ok(Some(out))
     }
@@ -133,12 +160,24 @@ fn breaks_off(stream: StreamId, error: StoreError) -> io::Error {
 }
 
 async fn read(hub: Arc<Hub>, stream: StreamId, loads: Vec<Load>) -> io::Result<Vec<Bytes>> {
-    let parts = loads.iter().map(|load| (load.handle, load.read.clone())).collect();
-    let bytes = hub.read_parts(stream, parts).await.map_err(|error| breaks_off(stream, error))?;
+    let reads = loads.iter().filter_map(|load| match load {
+        Load::Read(read) => Some((read.handle, read.read.clone())),
+        Load::Silence(..) => None,
+    });
+    let bodies = hub.read_parts(stream, reads.collect()).await.map_err(|error| breaks_off(stream, error))?;
+    let mut bodies = bodies.into_iter();
     let mut sent = Vec::with_capacity(loads.len());
-    for (load, bytes) in loads.iter().zip(bytes) {
-        for part in &load.sent {
-            let part = (part.start - load.read.start) as usize..(part.end - load.read.start) as usize;
+    for load in loads {
+        let read = match load {
+            Load::Read(read) => read,
+            Load::Silence(silence, range) => {
+                sent.push(Bytes::from(silence.bytes(range)));
+                continue;
+            }
+        };
+        let bytes = bodies.next().unwrap_or_default();
+        for part in &read.sent {
+            let part = (part.start - read.read.start) as usize..(part.end - read.read.start) as usize;
             // A body in memory that is shorter than it says cannot be; a clip must never be short.
             let whole = part.end <= bytes.len();
             sent.push(if whole { bytes.slice(part) } else { return Err(io::ErrorKind::UnexpectedEof.into()) });
@@ -175,19 +214,20 @@ impl Iterator for Loads {
             if end <= self.done {
                 break;
             }
-            let as_whole = piece.body_len <= WHOLE_MAX && piece.len() >= u64::from(piece.body_len / 2);
-            let upto = if as_whole { end } else { end.min(self.done + READ_BYTES - bytes.min(READ_BYTES - 1)) };
-            let sent = part(piece, self.done..upto);
+            let upto = end.min(self.done + READ_BYTES - bytes.min(READ_BYTES - 1));
+            let upto = match &piece.payload {
+                Payload::Stored(stored) => {
+                    let as_whole = stored.body_len <= WHOLE_MAX && piece.len() >= u64::from(stored.body_len / 2);
+                    let upto = if as_whole { end } else { upto };
+                    batch.extend(reads(stored, as_whole, self.done..upto));
+                    upto
+                }
+                Payload::Silence(silence) => {
+                    batch.push(Load::Silence(silence.clone(), self.done..upto));
+                    upto
+                }
+            };
             bytes += upto - self.done;
-            if as_whole {
-                batch.push(Load { handle: piece.handle, read: 0..piece.body_len, sent });
-            } else {
-                batch.extend(sent.into_iter().map(|range| Load {
-                    handle: piece.handle,
-                    read: range.clone(),
-                    sent: vec![range],
-                }));
-            }
             self.done = upto;
             if upto == piece.len() {
                 (self.next, self.done) = (self.next + 1, 0);
@@ -200,11 +240,22 @@ impl Iterator for Loads {
     }
 }
 
-/// Bytes `range` of a stretch, as parts of the fragment's body.
-fn part(piece: &Stretch, range: Range<u64>) -> Vec<Range<u32>> {
+/// The reads that bring bytes `range` of what is stored.
+fn reads(stored: &Stored, as_whole: bool, range: Range<u64>) -> Vec<Load> {
+    let sent = part(stored, range);
+    let handle = stored.handle;
+    if as_whole {
+        return vec![Load::Read(Read { handle, read: 0..stored.body_len, sent })];
+    }
+    let each = |part: Range<u32>| Load::Read(Read { handle, read: part.clone(), sent: vec![part] });
+    sent.into_iter().map(each).collect()
+}
+
+/// Bytes `range` of what is stored, as parts of the fragment's body.
+fn part(stored: &Stored, range: Range<u64>) -> Vec<Range<u32>> {
     let mut at = 0u64;
-    let mut parts = Vec::with_capacity(piece.ranges.len());
-    for whole in &piece.ranges {
+    let mut parts = Vec::with_capacity(stored.ranges.len());
+    for whole in &stored.ranges {
         let len = u64::from(whole.end - whole.start);
         let from = range.start.clamp(at, at + len) - at;
         let to = range.end.clamp(at, at + len) - at;

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Stored parts keep their length, so the length of the whole is known from the index, and every byte can be found again: a file of
-//! ten hours is planned by walking the index twice, and what is kept of it is a mark each thousand fragments.
+//! ten hours is planned by walking the index twice, and what is kept of it is a mark each thousand fragments. Silence in a gap is
+//! fragments of its own, whose length follows from that of the gap.
 //!
 //! An edit list over the samples of the head is what FFmpeg and Chromium apply to the picture; GStreamer 1.22 shows the first picture
 //! and then goes on at the first fragment. With an edit list alone, and all samples in fragments, FFmpeg shows what should be hidden.
@@ -32,6 +33,7 @@ use super::super::hls::is_allowed;
 use super::cut::{self, Raw};
 use super::progressive::{self, Extent, Plan};
 use super::select::{self, Chosen, Piece, RANGES_MAX, Take, is_wanted};
+use super::silence::{SilentFragments, Sound};
 use super::{Asker, ClipError, Gaps, Request, SameTracks};
 use crate::live::{Descriptor, Handle, Hub, Source};
 
@@ -84,13 +86,28 @@ struct Walk {
     start_us: i64,
     /// Taken from the shifted times of each track, in its ticks.
     origins: Arc<Vec<(TrackId, i64)>>,
+    /// Tracks of sound, in times of the file.
+    sounds: Vec<(TrackId, Sound)>,
 }
 
-/// A fragment as it is sent.
+/// What is sent as a whole, or not at all.
 #[derive(Clone, Debug)]
 pub(super) struct Sent {
     /// Where it starts among all fragments.
     pub at: u64,
+    pub content: Content,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    Stored(Stored),
+    /// Silence before the stored fragment that follows.
+    Silence(SilentFragments),
+}
+
+/// A stored fragment as it is sent.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
     pub handle: Handle,
     body_len: u32,
     parts: Vec<SentPart>,
@@ -113,6 +130,15 @@ impl SentPart {
 }
 
 impl Sent {
+    pub fn len(&self) -> u64 {
+        match &self.content {
+            Content::Stored(stored) => stored.len(),
+            Content::Silence(silence) => silence.len(),
+        }
+    }
+}
+
+impl Stored {
     pub fn len(&self) -> u64 {
         self.parts.iter().map(SentPart::len).sum()
     }
@@ -228,7 +254,7 @@ pub(super) fn begin(
         cut.last_pts = i64::MAX;
         cut.end = i64::MAX >> 16;
     }
-    let mut built = progressive::build(&front, &loaded, &cut, Extent::Front);
+    let mut built = progressive::build(&front, &loaded, &cut, Extent::Front)?;
     if is_whole {
         // All tracks alike: decode times are zero or later, and there is no edit list.
         // So the first picture comes by so much later as anything is decoded before it: reordering pictures, sound that began sooner.
@@ -250,11 +276,15 @@ pub(super) fn begin(
         decoded: Vec::new(),
         start_us: start.start_us,
         origins: Arc::new(built.origins.clone()),
+        sounds: tracks.iter().filter_map(|track| Some((track.id, Sound::of(track)?))).collect(),
     };
     if is_whole {
         walk.before = at.info.ordinal.0.checked_sub(1).map(|before| (Ordinal(before), at.info.track_set));
     } else {
         walk.note(&at.info.tracks, &tracks);
+        for (track, part) in tracks.iter().filter_map(|track| Some((track, at.info.track(track.id)?))) {
+            walk.silence_before(track, part);
+        }
     }
     let film = Film {
         etag: String::new(),
@@ -283,7 +313,10 @@ impl Making {
 
     /// Takes note of fragments that are sent.
     fn note(&mut self, sent: &[Sent]) {
-        sent.iter().for_each(|one| (one.handle.position, one.body_len).hash(&mut self.hasher));
+        sent.iter().for_each(|one| match &one.content {
+            Content::Stored(stored) => (stored.handle.position, stored.body_len).hash(&mut self.hasher),
+            Content::Silence(silence) => silence.len().hash(&mut self.hasher),
+        });
         self.film.marks.push(self.walk.clone());
     }
 
@@ -296,7 +329,7 @@ impl Making {
                 true => cmaf::block_head(&TrackSet::new(film.tracks.clone()).ok_or(ClipError::NoMedia)?),
                 false => {
                     cut.end = walk.end;
-                    progressive::build(&front, &loaded, &cut, Extent::Front).plan.head
+                    progressive::build(&front, &loaded, &cut, Extent::Front)?.plan.head
                 }
             };
             film.front = Arc::new(film.front.with_head(head, !is_whole));
@@ -487,6 +520,23 @@ impl Walk {
         }
     }
 
+    /// When a part is decoded in the file, in ticks of its track.
+    fn first_dts(&self, track: &Track, part: &FragmentTrack) -> i64 {
+        let origin = self.origins.iter().find(|(of, _)| *of == track.id).map_or(0, |(_, origin)| *origin);
+        let shift = rescale(self.shift, MOVIE_TIMESCALE, track.timescale);
+        part.first_dts.saturating_sub(shift).saturating_sub(origin)
+    }
+
+    /// The silence that is due before a part.
+    fn silence_before(&mut self, track: &Track, part: &FragmentTrack) -> Option<SilentFragments> {
+        let start = self.first_dts(track, part);
+        let (_, sound) = self.sounds.iter_mut().find(|(of, _)| *of == track.id)?;
+        let fill = sound.go_on(start, start.saturating_add_unsigned(part.duration))?;
+        let silence = SilentFragments::new(track.id, self.parts.wrapping_add(1), fill);
+        self.parts = self.parts.wrapping_add(silence.count() as u32);
+        Some(silence)
+    }
+
     /// Moves the times so that a stretch that begins with these parts follows what was before.
     fn join(&mut self, film: &Film, descriptor: &Descriptor) {
         let wanted = film.tracks.iter().filter_map(|track| Some((track, descriptor.info.track(track.id)?)));
@@ -514,8 +564,8 @@ impl Walk {
         };
     }
 
-    /// The next fragment as it is sent; none when it is left out.
-    fn take(&mut self, film: &Film, descriptor: &Descriptor) -> Option<Sent> {
+    /// The next fragment as it is sent, behind the silence before it; nothing when it is left out.
+    fn take(&mut self, film: &Film, descriptor: &Descriptor) -> Vec<Sent> {
         let info = &descriptor.info;
         self.after = info.position;
         let continues = info.break_before.is_none()
@@ -525,37 +575,49 @@ impl Walk {
         let video = film.tracks.iter().find(|track| track.codec.is_video());
         let has_video = video.is_some_and(|track| info.track(track.id).is_some());
         if !is_allowed(film.asker.allowed, info) || (!continues && has_video && info.start == StartKind::Dependent) {
-            return None;
+            return Vec::new();
         }
         if !continues && self.before.is_some() && !(self.at == 0 && self.decoded.is_empty()) {
             self.join(film, descriptor);
+            self.sounds.iter_mut().for_each(|(_, sound)| sound.join());
         }
         self.before = Some((info.ordinal, info.track_set));
-        let mut parts = Vec::with_capacity(film.tracks.len());
-        for track in &film.tracks {
-            let Some(part) = info.track(track.id) else { continue };
-            let cut = if info.position == film.tail.position { film.tail.parts.get(&track.id) } else { None };
-            let cut = cut.filter(|samples| samples.len() < part.samples as usize);
-            if cut.is_some_and(Vec::is_empty) {
-                continue;
-            }
+        let is_last = info.position == film.tail.position;
+        let cut = |part: &FragmentTrack| {
+            let samples = film.tail.parts.get(&part.track).filter(|_| is_last);
+            samples.filter(|samples| samples.len() < part.samples as usize)
+        };
+        let wanted = film.tracks.iter().filter_map(|track| Some((track, info.track(track.id)?)));
+        let wanted: Vec<_> = wanted.filter(|(_, part)| cut(part).is_none_or(|samples| !samples.is_empty())).collect();
+        let mut sent = Vec::new();
+        for (track, part) in &wanted {
+            let silence = self.silence_before(track, part);
+            sent.extend(silence.map(|silence| self.place(Content::Silence(silence))));
+        }
+        let mut parts = Vec::with_capacity(wanted.len());
+        for (track, part) in wanted {
             self.parts = self.parts.wrapping_add(1);
-            let origin = self.origins.iter().find(|(of, _)| *of == track.id).map_or(0, |(_, origin)| *origin);
-            let shift = rescale(self.shift, MOVIE_TIMESCALE, track.timescale);
-            let first_dts = part.first_dts.saturating_sub(shift).saturating_sub(origin);
-            let first_dts = u64::try_from(first_dts).unwrap_or(0);
             parts.push(SentPart {
                 track: track.id,
                 range: part.offset..part.offset.saturating_add(part.len),
-                first_dts,
+                first_dts: u64::try_from(self.first_dts(track, part)).unwrap_or(0),
                 number: self.parts,
-                cut: cut.map(|samples| (cut_len(samples), samples.clone())),
+                cut: cut(part).map(|samples| (cut_len(samples), samples.clone())),
             });
         }
         self.note(&info.tracks, &film.tracks);
-        let sent = Sent { at: self.at, handle: descriptor.handle(), body_len: info.body_len, parts };
+        if !parts.is_empty() {
+            let stored = Stored { handle: descriptor.handle(), body_len: info.body_len, parts };
+            sent.push(self.place(Content::Stored(stored)));
+        }
+        sent
+    }
+
+    /// Gives it its place behind what was before.
+    fn place(&mut self, content: Content) -> Sent {
+        let sent = Sent { at: self.at, content };
         self.at += sent.len();
-        (!sent.parts.is_empty()).then_some(sent)
+        sent
     }
 }
 
@@ -586,7 +648,7 @@ impl Film {
     /// Fragments of a page as they are sent, `walk` moved behind them.
     fn take(&self, walk: &mut Walk, page: &[Descriptor]) -> Vec<Sent> {
         let wanted = page.iter().filter(|one| one.info.position <= self.tail.position);
-        let sent: Vec<Sent> = wanted.filter_map(|descriptor| walk.take(self, descriptor)).collect();
+        let sent: Vec<Sent> = wanted.flat_map(|descriptor| walk.take(self, descriptor)).collect();
         if let Some(beyond) = page.iter().find(|one| one.info.position > self.tail.position) {
             walk.after = beyond.info.position;
         }

@@ -14,11 +14,12 @@ use media::{
 };
 
 use super::super::hls::{SpanClock, is_allowed};
-use super::body::Loads;
+use super::body::{Load, Loads};
 use super::cut::{self, Loaded};
-use super::fragmented::{self, Survey};
-use super::progressive::{self, Extent, Plan};
+use super::fragmented::{self, Content, Survey};
+use super::progressive::{self, Extent, Payload, Plan};
 use super::select::{self, Chosen, Take};
+use super::silence::SilentFragments;
 use super::{Asker, Audio, ClipError, Gaps, Request};
 use crate::live::{Descriptor, Source};
 
@@ -40,17 +41,18 @@ pub(crate) fn plan(data: &[u8]) {
     let _ = filmed(request, asker, &fragments);
 }
 
-/// As [`super::select::choose`] and [`super::progressive::plan`] do.
-fn planned(request: Request, asker: Asker, all: &[Descriptor]) -> Result<(), ClipError> {
+/// As [`super::select::choose`] and [`super::progressive::plan`] do. Gives how many silences are in it.
+fn planned(request: Request, asker: Asker, all: &[Descriptor]) -> Result<usize, ClipError> {
     let chosen = chosen(request, asker, all, in_range(request, asker, all))?;
     let loaded = load(&chosen, all);
     let cut = cut::find(&chosen, &loaded, request).ok_or(ClipError::NoMedia)?;
-    check_plan(&progressive::build(&chosen, &loaded, &cut, Extent::Whole).plan, all);
-    Ok(())
+    let plan = progressive::build(&chosen, &loaded, &cut, Extent::Whole)?.plan;
+    check_plan(&plan, all);
+    Ok(plan.pieces.iter().filter(|piece| matches!(piece.payload, Payload::Silence(_))).count())
 }
 
-/// As [`super::fragmented::plan`] and its readers do.
-fn filmed(request: Request, asker: Asker, all: &[Descriptor]) -> Result<(), ClipError> {
+/// As [`super::fragmented::plan`] and its readers do. Gives how many silences are in it.
+fn filmed(request: Request, asker: Asker, all: &[Descriptor]) -> Result<usize, ClipError> {
     let mut survey = Survey::default();
     let mut of = None;
     let start = all.iter().position(|one| request.clock.end(&one.info) > request.from_us).unwrap_or(all.len());
@@ -69,19 +71,40 @@ fn filmed(request: Request, asker: Asker, all: &[Descriptor]) -> Result<(), Clip
     let (loaded, last_loaded) = (load(&front, all), load(&last, all));
     let (film, sent) = fragmented::walked(asker, request, (front, loaded), (last, last_loaded), all, PAGE)?;
     check_plan(&film.front, all);
-    let mut at = 0;
+    let (mut at, mut silences) = (0, 0);
     for one in sent {
         assert_eq!(one.at, at, "fragments follow each other");
         at += one.len();
-        let body = &body_of(all, one.handle.position);
-        let read = one.read();
+        let stored = match &one.content {
+            Content::Stored(stored) => stored,
+            Content::Silence(silence) => {
+                check_silence(silence);
+                silences += 1;
+                continue;
+            }
+        };
+        let body = &body_of(all, stored.handle.position);
+        let read = stored.read();
         assert!(read.start <= read.end && read.end as usize <= body.len(), "what is read is there");
-        if let Ok(bytes) = one.bytes(&body.slice(read.start as usize..read.end as usize)) {
+        if let Ok(bytes) = stored.bytes(&body.slice(read.start as usize..read.end as usize)) {
             assert_eq!(bytes.len() as u64, one.len(), "a fragment is as long as was promised");
         }
     }
     assert_eq!(film.len, film.front_len() + at);
-    Ok(())
+    Ok(silences)
+}
+
+/// Its ends can be had, and join what is between them.
+fn check_silence(silence: &SilentFragments) {
+    let len = silence.len();
+    let end = |range: std::ops::Range<u64>| silence.bytes(range).expect("times of sound are within reason");
+    assert!(end(len..len).is_empty());
+    let (first, last) = (end(0..len.min(5_000)), end(len.saturating_sub(5_000)..len));
+    assert_eq!((first.len(), last.len()), (len.min(5_000) as usize, len.min(5_000) as usize), "all of it is there");
+    assert_eq!(&first[4..8], b"moof");
+    if len <= 5_000 {
+        assert_eq!(first, last);
+    }
 }
 
 fn in_range(request: Request, asker: Asker, all: &[Descriptor]) -> Vec<Descriptor> {
@@ -138,8 +161,9 @@ fn check_plan(plan: &Plan, all: &[Descriptor]) {
     for piece in &plan.pieces {
         assert_eq!(piece.at, at, "pieces follow each other");
         at += piece.len();
-        let body = body_of(all, piece.handle.position);
-        assert!(piece.ranges.iter().all(|range| range.start <= range.end && range.end as usize <= body.len()));
+        let Payload::Stored(stored) = &piece.payload else { continue };
+        let body = body_of(all, stored.handle.position);
+        assert!(stored.ranges.iter().all(|range| range.start <= range.end && range.end as usize <= body.len()));
     }
     if plan.pieces.is_empty() {
         return;
@@ -151,6 +175,14 @@ fn check_plan(plan: &Plan, all: &[Descriptor]) {
         let loads: Vec<_> = Loads::new(plan.clone(), range.clone()).flatten().collect();
         let mut sent = 0;
         for load in &loads {
+            let load = match load {
+                Load::Read(load) => load,
+                Load::Silence(silence, part) => {
+                    assert!(part.start < part.end && part.end <= silence.len);
+                    sent += part.end - part.start;
+                    continue;
+                }
+            };
             let inside = |part: &std::ops::Range<u32>| load.read.start <= part.start && part.end <= load.read.end;
             assert!(load.sent.iter().all(inside), "what is sent was read");
             sent += load.sent.iter().map(|part| u64::from(part.end - part.start)).sum::<u64>();
@@ -264,11 +296,12 @@ mod tests {
     #[test]
     fn stored_inputs_reach_both_kinds_of_clip() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus/clip_plan");
-        for name in ["whole", "middle", "gap", "dependent", "sound"] {
+        let silences = [("whole", 0), ("middle", 0), ("gap", 2), ("dependent", 0), ("sound", 0)];
+        for (name, expected) in silences {
             let data = std::fs::read(folder.join(name)).expect("a stored input");
             let (request, asker, fragments) = Fields(&data).input().expect("it is read");
-            planned(request, asker, &fragments).expect(name);
-            filmed(request, asker, &fragments).expect(name);
+            let found = [planned(request, asker, &fragments), filmed(request, asker, &fragments)];
+            assert_eq!(found.map(|found| found.expect(name)), [expected; 2], "{name}");
         }
     }
 }

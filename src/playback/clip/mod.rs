@@ -2,7 +2,7 @@
 //!
 //! What belongs here: which fragments a clip is made of ([`select`]), where it starts and ends and how its stretches are put
 //! together ([`cut`]), the head and the places of a progressive file ([`progressive`]), a fragmented file of any length
-//! ([`fragmented`]), and the bytes in order ([`body`]).
+//! ([`fragmented`]), what is heard where sound is missing ([`silence`]), and the bytes in order ([`body`]).
 //!
 //! Not here: routes, headers and byte ranges (`doors::http::v1::clip`), how boxes are written (`media::container`).
 //!
@@ -15,7 +15,8 @@
 //!    first picture, and behind the last, of every track alike.
 //! 3. Times of all tracks are moved by the same amount, so that sound and picture stay in step. Where media is missing the
 //!    stretches are put behind each other (`gaps=close`): the next begins when the last track of the one before has ended, and the
-//!    track that ended sooner pauses until then. With `gaps=keep` they stay as far apart as they were.
+//!    track that ended sooner pauses until then. With `gaps=keep` they stay as far apart as they were. A pause of sound between
+//!    two stretches is filled with coded silence, where its codec's is known.
 //! 4. Only fragments that are on disk, and that the credential may see as a whole, are taken.
 //! 5. A description of samples that changes is described anew (several sample entries) where players take that: for pictures of the
 //!    same codec. Any other change of tracks is refused, with the ranges that can be asked for one by one.
@@ -28,6 +29,7 @@ mod fragmented;
 pub(crate) mod fuzz;
 mod progressive;
 mod select;
+mod silence;
 #[cfg(test)]
 mod tests;
 

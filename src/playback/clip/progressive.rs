@@ -8,10 +8,11 @@ use futures_util::StreamExt;
 use media::container::cmaf::{self, Entry};
 use media::container::mp4::{Chunk, Edit, MOVIE_TIMESCALE, Movie, MovieTrack};
 use media::time::rescale;
-use media::{StartKind, StreamId, TrackId};
+use media::{StartKind, StreamId, Timescale, TrackId};
 
 use super::cut::{self, Cut, Loaded, Raw};
 use super::select::{Chosen, Piece, description};
+use super::silence::{Fill, Repeated, Sound};
 use super::{ClipError, Request};
 use crate::live::{Handle, Hub};
 
@@ -37,11 +38,24 @@ pub(super) struct Plan {
     pub pieces: Vec<Stretch>,
 }
 
-/// Bytes of one fragment that follow each other in the file.
+/// Bytes that follow each other in the file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Stretch {
     /// Where they start in the file.
     pub at: u64,
+    pub payload: Payload,
+}
+
+/// Where bytes of a file come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Payload {
+    Stored(Stored),
+    Silence(Repeated),
+}
+
+/// Bytes of one fragment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Stored {
     pub handle: Handle,
     pub body_len: u32,
     /// Parts of the fragment's body.
@@ -50,7 +64,10 @@ pub(super) struct Stretch {
 
 impl Stretch {
     pub fn len(&self) -> u64 {
-        self.ranges.iter().map(|range| u64::from(range.end - range.start)).sum()
+        match &self.payload {
+            Payload::Stored(stored) => stored.ranges.iter().map(|range| u64::from(range.end - range.start)).sum(),
+            Payload::Silence(silence) => silence.len,
+        }
     }
 }
 
@@ -69,7 +86,11 @@ impl Plan {
     }
 
     pub fn bytes_held(&self) -> usize {
-        let ranges: usize = self.pieces.iter().map(|piece| piece.ranges.len()).sum();
+        let ranges = |piece: &Stretch| match &piece.payload {
+            Payload::Stored(stored) => stored.ranges.len(),
+            Payload::Silence(_) => 0,
+        };
+        let ranges: usize = self.pieces.iter().map(ranges).sum();
         self.head.len() + self.pieces.len() * size_of::<Stretch>() + ranges * size_of::<Range<u32>>()
     }
 }
@@ -81,7 +102,7 @@ pub(super) async fn plan(hub: &Hub, stream: StreamId, request: Request, chosen: 
     let built = tokio::task::spawn_blocking(move || {
         let loaded = load(&chosen, read);
         let cut = cut::find(&chosen, &loaded, request).ok_or(ClipError::NoMedia)?;
-        Ok(build(&chosen, &loaded, &cut, Extent::Whole).plan)
+        Ok(build(&chosen, &loaded, &cut, Extent::Whole)?.plan)
     });
     built.await.map_err(|failure| match failure.try_into_panic() {
         Ok(panic) => std::panic::resume_unwind(panic),
@@ -159,6 +180,27 @@ struct Draft {
     end: i64,
     /// How much earlier than shown its fragments decode, in ticks of the track.
     delay: i64,
+    /// Of a track of sound, in times of the clip.
+    sound: Option<Sound>,
+}
+
+impl Draft {
+    /// The silence that is due before these samples of a fragment.
+    fn silence_before(&mut self, cut: &Cut, run: usize, timescale: Timescale, samples: &[Raw]) -> Option<Fill> {
+        let (first, last) = (samples.first()?, samples.last()?);
+        let end = cut.time(run, timescale, last.pts).saturating_add(last.duration.into());
+        self.sound.as_mut()?.go_on(cut.time(run, timescale, first.pts), end)
+    }
+
+    /// Adds silence whose bytes start at `offset` of the payload.
+    fn fill(&mut self, fill: &Fill, offset: u64) {
+        let samples = u32::try_from(fill.count).unwrap_or(u32::MAX);
+        self.chunks.push(Chunk { offset, samples, description: 0 });
+        // Only their sizes and durations are ever asked for.
+        self.samples.extend(fill.units().map(|(time, Entry { duration, offset, size, sync })| {
+            (time, Raw { pts: time, start: 0, size, duration, offset, sync })
+        }));
+    }
 }
 
 /// Whether fragments follow.
@@ -175,7 +217,11 @@ pub(super) struct Built {
     pub origins: Vec<(TrackId, i64)>,
 }
 
-pub(super) fn build(chosen: &Chosen, loaded: &Loaded, cut: &Cut, extent: Extent) -> Built {
+/// Puts a plan together.
+///
+/// # Errors
+/// [`ClipError::TooLong`] when there is more silence than a head may list.
+pub(super) fn build(chosen: &Chosen, loaded: &Loaded, cut: &Cut, extent: Extent) -> Result<Built, ClipError> {
     let mut drafts: Vec<Draft> = chosen
         .tracks
         .iter()
@@ -185,12 +231,30 @@ pub(super) fn build(chosen: &Chosen, loaded: &Loaded, cut: &Cut, extent: Extent)
             entries: vec![track.sample_entry.clone()],
             end: i64::MIN,
             delay: 0,
+            sound: Sound::of(track),
         })
         .collect();
     let mut pieces: Vec<Stretch> = Vec::with_capacity(cut.last - cut.first + 1);
     let mut at = 0u64;
+    let (mut run, mut silent) = (chosen.fragments[cut.first].run, 0u64);
     for fragment in cut.first..=cut.last {
         let piece = &chosen.fragments[fragment];
+        if run != piece.run {
+            run = piece.run;
+            drafts.iter_mut().filter_map(|draft| draft.sound.as_mut()).for_each(Sound::join);
+        }
+        for (index, draft) in drafts.iter_mut().enumerate() {
+            let samples = wanted(chosen, loaded, cut, fragment, index);
+            let Some(fill) = draft.silence_before(cut, run, chosen.tracks[index].timescale, samples) else { continue };
+            silent = silent.saturating_add(fill.count);
+            if silent > SAMPLES_MAX {
+                return Err(ClipError::TooLong);
+            }
+            draft.fill(&fill, at);
+            let payload = fill.payload();
+            pieces.push(Stretch { at, payload: Payload::Silence(payload.clone()) });
+            at += payload.len;
+        }
         let mut ranges: Vec<Range<u32>> = Vec::new();
         let start = at;
         for (index, draft) in drafts.iter_mut().enumerate() {
@@ -231,7 +295,8 @@ pub(super) fn build(chosen: &Chosen, loaded: &Loaded, cut: &Cut, extent: Extent)
             }
         }
         if !ranges.is_empty() {
-            pieces.push(Stretch { at: start, handle: piece.handle, body_len: piece.info.body_len, ranges });
+            let stored = Stored { handle: piece.handle, body_len: piece.info.body_len, ranges };
+            pieces.push(Stretch { at: start, payload: Payload::Stored(stored) });
         }
     }
     let is_kept = |draft: &Draft| extent == Extent::Front || !draft.samples.is_empty();
@@ -245,13 +310,15 @@ pub(super) fn build(chosen: &Chosen, loaded: &Loaded, cut: &Cut, extent: Extent)
     hasher.write(&head);
     for piece in &mut pieces {
         piece.at += head.len() as u64;
-        hasher.write_u32(piece.handle.position.epoch.0);
-        hasher.write_u64(piece.handle.position.sequence.0);
-        piece.ranges.iter().for_each(|range| hasher.write_u32(range.start));
+        // The head says how long each silence is, and of which codec.
+        let Payload::Stored(stored) = &piece.payload else { continue };
+        hasher.write_u32(stored.handle.position.epoch.0);
+        hasher.write_u64(stored.handle.position.sequence.0);
+        stored.ranges.iter().for_each(|range| hasher.write_u32(range.start));
     }
     let len = head.len() as u64 + at;
     let etag = format!("\"{:016x}-{len:x}\"", hasher.finish());
-    Built { plan: Plan { etag, len, start_us: cut.start_us, has_video, head, pieces }, origins }
+    Ok(Built { plan: Plan { etag, len, start_us: cut.start_us, has_video, head, pieces }, origins })
 }
 
 /// The samples of a track in a fragment that the file has: they lie behind each other.

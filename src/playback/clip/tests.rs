@@ -190,7 +190,7 @@ fn shown(file: &[u8], track: u32) -> Vec<(i64, i64)> {
     let timescale = |id: TrackId| read.tracks.iter().find(|one| one.track.id == id).unwrap().track.timescale;
     let samples = read.samples.iter().filter(|sample| {
         let bytes = sample.bytes(file);
-        bytes[..4] == track.to_be_bytes()
+        bytes.len() == 12 && bytes[..4] == track.to_be_bytes()
     });
     let seen = samples.map(|sample| {
         let number = i64::from_be_bytes(sample.bytes(file)[4..].try_into().unwrap());
@@ -198,6 +198,17 @@ fn shown(file: &[u8], track: u32) -> Vec<(i64, i64)> {
         (number, (micros + PICTURE_US / 2).div_euclid(PICTURE_US))
     });
     seen.filter(|(_, at)| *at >= 0).collect()
+}
+
+/// Silence of AAC-LC in stereo.
+const SILENCE: [u8; 6] = [0x21, 0, 0, 0, 0, 0x1c];
+
+/// Where all samples of sound begin and end, in ticks, and which are silence.
+fn heard(file: &[u8]) -> Vec<(i64, i64, bool)> {
+    let read = mp4::read(file).expect("a whole file");
+    let sound = read.samples.iter().filter(|sample| sample.track == TrackId(2));
+    let ends = |sample: &mp4::Sample| sample.pts + i64::from(sample.duration);
+    sound.map(|sample| (sample.pts, ends(sample), sample.bytes(file) == SILENCE)).collect()
 }
 
 /// From a little before picture `from` to a little before picture `to`.
@@ -266,6 +277,55 @@ async fn gaps_are_closed_for_all_tracks_alike_or_kept() {
         assert_eq!(kept, numbers.iter().map(|number| (*number, number - 5)).collect::<Vec<_>>());
     }
     assert!(matches!(camera.clip(pictures(30, 90)).await, Err(ClipError::NoMedia)));
+}
+
+#[tokio::test]
+async fn sound_goes_on_in_silence_over_every_joint() {
+    let mut camera = Camera::new();
+    camera.shoot_all(&[Closed, Closed]).await;
+    for away in [100, 1, 333] {
+        camera.away(away, GapReason::PublisherLeft);
+        camera.shoot_all(&[Closed, Dependent]).await;
+    }
+    for gaps in [Gaps::Close, Gaps::Keep] {
+        let request = Request { gaps, ..pictures(5, 600) };
+        for file in [camera.file(request).await, film(&camera, request).await] {
+            let heard = heard(&file);
+            assert!(heard.windows(2).all(|pair| pair[0].1 == pair[1].0), "{gaps:?}: nothing is missing: {heard:?}");
+            let silent = heard.iter().filter(|(.., is_silent)| *is_silent).count();
+            // A picture is 1,920 ticks of sound.
+            let expected = if gaps == Gaps::Keep { (434.0 * 1_920.0 / 1_024.0_f64).round() as usize } else { 0 };
+            assert_eq!(silent, expected, "{gaps:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn hours_of_silence_are_made_as_they_are_sent() {
+    let mut camera = Camera::new();
+    camera.shoot(Closed).await;
+    let hours = |hours: i64| hours * 3_600 * 25;
+    camera.away(hours(20), GapReason::PublisherLeft);
+    camera.shoot(Closed).await;
+    let request = Request { gaps: Gaps::Keep, ..pictures(5, hours(21)) };
+    let clip = camera.clips.fragmented(camera.asker, request).await.unwrap();
+    // 20 hours are 3,375,000 units of 6 bytes, and 4 more in their fragments' heads.
+    assert!((33_000_000..35_000_000).contains(&clip.len()), "{} bytes", clip.len());
+    let head = camera.bytes(&clip, 0..50_000).await.unwrap();
+    assert!(head.windows(6).filter(|six| *six == SILENCE).count() > 4_000);
+    let end = camera.bytes(&clip, clip.len() - 50_000..clip.len()).await.unwrap();
+    let joined = camera.bytes(&clip, clip.len() - 3_000_000..clip.len()).await.unwrap();
+    assert!(joined.ends_with(&end) && end.ends_with(&payload(TrackId(2), hours(20) + 19)));
+    // More than a day is left to the times.
+    camera.away(hours(25), GapReason::PublisherLeft);
+    camera.shoot(Closed).await;
+    let request = Request { to_us: pictures(5, hours(50)).to_us, ..request };
+    let longer = camera.clips.fragmented(camera.asker, request).await.unwrap();
+    assert!(longer.len() < clip.len() + 5_000, "{} and {} bytes", clip.len(), longer.len());
+    assert_eq!(
+        camera.bytes(&longer, longer.len() - 12..longer.len()).await.unwrap(),
+        payload(TrackId(2), hours(45) + 29)
+    );
 }
 
 #[tokio::test]

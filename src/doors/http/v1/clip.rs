@@ -36,7 +36,7 @@ pub(super) fn routes() -> Vec<Route> {
             ("to", "end of the range, exclusive"),
             ("clock", "what from and to mean: producer (default) or server"),
             ("format", "mp4 (default, at most an hour) or fmp4 (default for more): fragments that are sent at once"),
-            ("gaps", "time without media: close (default) leaves it out, keep keeps it"),
+            ("gaps", "time without media: close (default) leaves it out, keep keeps it: the last picture stays and sound is silent"),
             ("audio", "keep (default), only or none"),
         ])
         .gives_other(StatusCode::OK, "video/mp4"),
