@@ -132,8 +132,13 @@ impl Frames {
         let (sender, given) = mpsc::channel(1);
         let this = self.clone();
         tokio::spawn(async move {
-            if let Err(error) = this.make_all(&ask, &sender).await {
-                // The client may be gone, and then nobody wants to know.
+            let made = tokio::select! {
+                made = this.make_all(&ask, &sender) => made,
+                // The client is gone: what is under way is cancelled, and nothing more is looked for.
+                () = sender.closed() => return,
+            };
+            if let Err(error) = made {
+                // It may be gone by now, and then nobody wants to know.
                 let _ = sender.send(Err(error)).await;
             }
         });
@@ -238,10 +243,7 @@ impl Frames {
                 // Several instants may mean the same picture.
                 Some((_, made)) => made,
                 None => {
-                    let made = tokio::select! {
-                        made = making.wait_for(index) => made,
-                        () = out.closed() => return Ok(false),
-                    };
+                    let made = making.wait_for(index).await;
                     if let Ok(made) = &made
                         && made.bytes.len() <= REMEMBERED_BYTES_MAX
                         && picked.reel.ordinal.is_some()

@@ -300,7 +300,9 @@ async fn within(
             }
         }
     };
-    let no_media = || FramesError::NoMedia { asked: Some(time), before: None, after: Some(reel.begin) };
+    // Its first pictures may be made of what came before a gap: they are not shown, and the instant is before those that are.
+    let first = || reel.shown.first().map_or(reel.end, |shot| reel.shots[*shot].time);
+    let no_media = || FramesError::NoMedia { asked: Some(time), before: None, after: Some(first()) };
     let (reel_of, shot) = chosen.ok_or_else(no_media)?;
     let is_exact = shown.is_some_and(|(shown, at)| shown.position == reel_of.position && at == shot);
     Ok(Picked { asked: Some(time), reel: reel_of, shot, is_exact })
