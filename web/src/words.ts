@@ -274,6 +274,7 @@ export const words = {
     tooMany: (most: number) => `That are more than ${most} pictures. Take a shorter range or a longer step; for more there is “kinora frames”.`,
     loading: (count: number) => `${count} pictures…`,
     done: (count: number) => (count === 1 ? "1 picture saved." : `${count} pictures saved.`),
+    cut: (count: number) => `The first ${count} pictures saved. The range has more; for those there is “kinora frames”.`,
     none: "There is no picture in this range.",
     missing: (count: number, why: string) =>
       count === 1 ? `One is missing: ${why}. The file missing.txt beside them names it.` : `${count} are missing: ${why}. The file missing.txt beside them names them.`,

@@ -155,9 +155,9 @@ export class ExportCard {
 }
 
 /** How many pictures were saved, how many are missing, and why. */
-function told({ count, missing }: Taken): string {
+function told({ count, missing, isCut }: Taken): string {
   const why = [...new Set(missing.map((one) => one.why))].join("; ");
-  if (missing.length === 0) return count === 0 ? words.take.none : words.take.done(count);
+  if (missing.length === 0) return count === 0 ? words.take.none : isCut ? words.take.cut(count) : words.take.done(count);
   if (count === 0) return words.take.allMissing(missing.length, why);
-  return `${words.take.done(count)} ${words.take.missing(missing.length, why)}`;
+  return `${isCut ? words.take.cut(count) : words.take.done(count)} ${words.take.missing(missing.length, why)}`;
 }

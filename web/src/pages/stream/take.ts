@@ -19,6 +19,8 @@ export function stepMs(every: string): number | undefined {
 export interface Taken {
   count: number;
   missing: Missing[];
+  /** There are more than a page takes. */
+  isCut: boolean;
 }
 
 /** A picture that the server could not give, or all of a span. */
@@ -38,6 +40,7 @@ export async function savePictures(
   const answer = await send("GET", picturesPath(name, range, every), signal, undefined, "multipart/mixed");
   const entries: ZipEntry[] = [];
   const missing: Missing[] = [];
+  let isCut = false;
   const add = (time: string | null, bytes: Uint8Array): void => {
     const stamp = (time ?? String(entries.length)).replace(/[:]/g, "-");
     entries.push({ name: `${name}_${stamp}.jpg`, bytes });
@@ -49,10 +52,14 @@ export async function savePictures(
       const isPicture = part.headers.get("content-type")?.startsWith("image/") ?? false;
       if (!isPicture) missing.push(missingOf(part));
       else if (entries.length < picturesMax) add(part.headers.get("kinora-time") ?? null, part.bytes);
+      else {
+        isCut = true;
+        break;
+      }
     }
   } else add(answer.headers.get("kinora-time"), new Uint8Array(await answer.arrayBuffer()));
   const count = entries.length;
-  if (count === 0) return { count, missing };
+  if (count === 0) return { count, missing, isCut };
   if (missing.length > 0) {
     const lines = [words.take.missingHead, ...missing.map(({ when, why }) => `${when}  ${why}`), ""];
     entries.push({ name: "missing.txt", bytes: new TextEncoder().encode(lines.join("\n")) });
@@ -60,7 +67,7 @@ export async function savePictures(
   const address = URL.createObjectURL(zip(entries));
   save(address, `${name}-pictures.zip`);
   setTimeout(() => URL.revokeObjectURL(address), 60_000);
-  return { count, missing };
+  return { count, missing, isCut };
 }
 
 /** What stands in the place of a picture: its time in headers, and JSON that says why. */
