@@ -24,6 +24,8 @@ pub const MAPPED_BYTES: u64 = 64 << 20;
 pub const UNITS_MAX: usize = 1 << 14;
 /// Most pixels of a picture that is decoded or made.
 pub const PIXELS_MAX: u64 = crate::codec::MAX_PIXELS;
+/// Longest side of a picture, in pixels: that of VP9 and AV1.
+pub const SIDE_MAX: u32 = 1 << 16;
 /// Most bytes of text in a failure.
 const TEXT_MAX: usize = 1024;
 
@@ -383,15 +385,7 @@ impl Reply {
                 }
                 Reply::Ready((0..count).map(|_| input.codec()).collect::<Result<_, _>>()?)
             }
-            2 => Reply::Picture(Picture {
-                shown_ns: input.u64()?,
-                at: input.u64()?,
-                len: input.u32()?,
-                width: input.u32()?,
-                height: input.u32()?,
-                colours: Colours { full_range: input.flag()?, matrix: input.matrix()? },
-                corrupt: input.flag()?,
-            }),
+            2 => Reply::Picture(input.picture()?),
             3 => {
                 let (fed, known, last) = (input.u32()?, input.flag()?, input.u64()?);
                 Reply::Done { fed, gone_ns: known.then_some(last), drained: input.flag()? }
@@ -463,6 +457,17 @@ impl Reader<'_> {
         let value = self.u8()?;
         let codec = PICTURE_CODECS.into_iter().find(|codec| *codec as u8 == value);
         codec.ok_or(MessageError::Value("codec"))
+    }
+
+    fn picture(&mut self) -> Result<Picture, MessageError> {
+        let (shown_ns, at, len) = (self.u64()?, self.u64()?, self.u32()?);
+        let (width, height) = (self.u32()?, self.u32()?);
+        let pixels = u64::from(width) * u64::from(height);
+        if width > SIDE_MAX || height > SIDE_MAX || !(1..=PIXELS_MAX).contains(&pixels) {
+            return Err(MessageError::Value("size of a picture"));
+        }
+        let colours = Colours { full_range: self.flag()?, matrix: self.matrix()? };
+        Ok(Picture { shown_ns, at, len, width, height, colours, corrupt: self.flag()? })
     }
 
     fn matrix(&mut self) -> Result<Matrix, MessageError> {
@@ -578,6 +583,28 @@ mod tests {
             assert_eq!(Reply::decode(&bytes), Ok(reply));
             let longer = [&bytes[..], &[0]].concat();
             assert_eq!(Reply::decode(&longer), Err(MessageError::Length));
+        }
+    }
+
+    #[test]
+    fn pictures_of_sizes_that_cannot_be_are_refused() {
+        let sized = |width, height| {
+            Reply::Picture(Picture {
+                shown_ns: 0,
+                at: 0,
+                len: 0,
+                width,
+                height,
+                colours: Colours::default(),
+                corrupt: false,
+            })
+        };
+        assert!(Reply::decode(&sized(SIDE_MAX, 1).encode()).is_ok());
+        for (width, height) in
+            [(0, 1), (1, 0), (SIDE_MAX + 1, 1), (1, u32::MAX), (u32::MAX, u32::MAX), (SIDE_MAX, SIDE_MAX)]
+        {
+            let read = Reply::decode(&sized(width, height).encode());
+            assert_eq!(read, Err(MessageError::Value("size of a picture")), "{width}x{height}");
         }
     }
 

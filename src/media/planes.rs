@@ -57,7 +57,7 @@ pub struct Planes<'a> {
 /// Bytes of all three planes, rows without padding, of a picture of `width` by `height`.
 pub fn tight_len(width: u32, height: u32) -> u64 {
     let halved = u64::from(width.div_ceil(2)) * u64::from(height.div_ceil(2));
-    u64::from(width) * u64::from(height) + 2 * halved
+    (u64::from(width) * u64::from(height)).saturating_add(halved.saturating_mul(2))
 }
 
 impl<'a> Planes<'a> {

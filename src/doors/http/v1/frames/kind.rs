@@ -47,11 +47,11 @@ impl Kind {
 
     /// Bytes of a picture given as this.
     pub(super) fn len(self, frame: &Frame) -> usize {
-        let pixels = frame.width as usize * frame.height as usize * 3;
+        let pixels = || frame.width as usize * frame.height as usize * 3;
         match self {
             Kind::Jpeg | Kind::Png | Kind::Webp | Kind::I420 => frame.bytes.len(),
-            Kind::Rgb => pixels,
-            Kind::Npy => numpy_head(frame).len() + pixels,
+            Kind::Rgb => pixels(),
+            Kind::Npy => numpy_head(frame).len() + pixels(),
         }
     }
 
