@@ -178,7 +178,7 @@ impl Reel {
             Source::Closed(_) => None,
             Source::Open(first, _) => Some(*first),
         };
-        RunId { stream: self.stream, start: self.position, open }
+        RunId { stream: self.stream, start: self.position, open, leads: false }
     }
 
     /// The last picture at or before `time`, as an index of `shots`.

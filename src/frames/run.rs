@@ -9,7 +9,7 @@ use media::decoding::{PictureCodec, Setup};
 use super::FramesError;
 use super::find::Finder;
 use super::reel::{Reel, is_disposable};
-use crate::workers::{CodedPicture, Run};
+use crate::workers::{CodedPicture, Run, RunId};
 
 /// Most fragments that a picture may depend on.
 const CHAIN_MAX: usize = 64;
@@ -63,7 +63,7 @@ pub(super) async fn build(
         before.push(found);
     }
     let first = before.last().unwrap_or(reel);
-    let id = first.run_id();
+    let id = RunId { leads: with_leading && before.is_empty(), ..first.run_id() };
     let chain = before.iter().rev().chain(std::iter::once(reel));
     let mut pictures: Vec<CodedPicture> = Vec::new();
     let (mut bytes, mut offset, mut left_out) = (0, 0, 0);

@@ -86,7 +86,7 @@ mod tests {
             disposable: *kind == 'b',
             data: Bytes::new(),
         };
-        let id = RunId { stream: StreamId::random(), start: Position::default(), open: None };
+        let id = RunId { stream: StreamId::random(), start: Position::default(), open: None, leads: false };
         Arc::new(Run { id, setup: Arc::new(setup), pictures: pictures.iter().map(picture).collect() })
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct RunId {
     pub start: Position,
     /// Of pictures in no closed fragment: how many the session had before, since their times are not final.
     pub open: Option<u64>,
+    /// It begins with leading pictures although what they are made of is not there.
+    pub leads: bool,
 }
 
 /// A coded picture.

@@ -362,7 +362,7 @@ mod tests {
         let setup = Setup { codec: PictureCodec::H264, config: Vec::new(), width: 16, height: 16, has_holes: false };
         let picture = CodedPicture { shown_ns: 0, disposable: false, data: Bytes::new() };
         let start = Position { sequence: Sequence(start), ..Position::default() };
-        let id = RunId { stream: StreamId(uuid::Uuid::nil()), start, open: None };
+        let id = RunId { stream: StreamId(uuid::Uuid::nil()), start, open: None, leads: false };
         Arc::new(Run { id, setup: Arc::new(setup), pictures: vec![picture] })
     }
 
