@@ -102,8 +102,7 @@ impl Past {
                 self.fragment = None;
                 match read {
                     Ok(()) => self.is_broken = false,
-                    // One that is damaged, or that retention took meanwhile, says nothing of the next.
-                    Err(error @ (StoreError::Damaged { .. } | StoreError::Gone)) => {
+                    Err(error) if is_of_one(&error) => {
                         let ordinal = descriptor.info.ordinal.0;
                         tracing::warn!(stream = %self.stream, ordinal, %error, "a fragment is left out of a stream's past");
                         self.is_broken = true;
@@ -171,7 +170,13 @@ impl Past {
         for part in &info.tracks {
             let Some(track) = tracks.track(part.track) else { continue };
             let samples = cmaf::samples(&body, part).map_err(|error| damaged(&error))?;
+            let key_pts = samples.first().map_or(0, |sample| sample.pts);
+            // Pictures before the key frame are made of the fragment that was left out.
+            let is_cut_off = self.is_broken && track.id == lead.id && info.start == StartKind::Open;
             for (at, sample) in samples.into_iter().enumerate() {
+                if is_cut_off && sample.pts < key_pts {
+                    continue;
+                }
                 let data = body.slice(sample.range.clone());
                 let pts_us = track.timescale.to_micros(sample.pts);
                 let shown = begin.plus_micros(pts_us - begin_us);
@@ -233,6 +238,15 @@ fn is_disposable(track: &Track, data: &Bytes) -> bool {
             let top = h265::Config::of_entry(&track.sample_entry).map_or(u8::MAX, |config| config.top_temporal_id);
             h265::classify(nals(), top).disposable
         }
+        _ => false,
+    }
+}
+
+/// Whether an error says nothing of the next fragment: of one that is damaged, or that retention took meanwhile.
+fn is_of_one(error: &StoreError) -> bool {
+    match error {
+        StoreError::Damaged { .. } | StoreError::Gone => true,
+        StoreError::Disk { source, .. } => source.kind() == std::io::ErrorKind::InvalidData,
         _ => false,
     }
 }

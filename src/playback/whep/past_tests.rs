@@ -59,7 +59,16 @@ async fn recorded(starts: &[StartKind], damaged: &[u64]) -> (Arc<Hub>, tempfile:
         let first = at * PICTURES;
         let is_key = |number: i64| number == first && *start != StartKind::Dependent;
         let slices: Vec<[u8; 7]> = (first..first + PICTURES).map(|number| slice(number, is_key(number))).collect();
-        let entry = |number| Entry { duration: PICTURE_TICKS as u32, offset: 0, size: 7, sync: is_key(number) };
+        // An open one shows its second and third picture before the first, which is the key picture.
+        let places = |number: i64| match (*start, number - first) {
+            (StartKind::Open, 0) => 3,
+            (StartKind::Open, 1 | 2) => 0,
+            (StartKind::Open, _) => 1,
+            _ => 0,
+        };
+        let offset = |number| (places(number) * PICTURE_TICKS) as u32;
+        let entry =
+            |number| Entry { duration: PICTURE_TICKS as u32, offset: offset(number), size: 7, sync: is_key(number) };
         let entries: Vec<Entry> = (first..first + PICTURES).map(entry).collect();
         let mut body = Vec::new();
         let dts = (900_000 + first * PICTURE_TICKS) as u64;
@@ -127,7 +136,7 @@ fn pictures(numbers: std::ops::Range<u8>) -> impl Iterator<Item = Option<u8>> {
 
 #[tokio::test]
 async fn damaged_fragments_are_left_out_and_the_past_goes_on_at_the_next_key_picture() {
-    use StartKind::{Closed, Dependent};
+    use StartKind::{Closed, Dependent, Open};
     let whole = shown(&[Closed, Closed, Closed], &[], 0).await;
     assert_eq!(whole, pictures(0..15).collect::<Vec<_>>());
     let one = shown(&[Closed, Closed, Closed], &[1], 0).await;
@@ -137,6 +146,15 @@ async fn damaged_fragments_are_left_out_and_the_past_goes_on_at_the_next_key_pic
     assert_eq!(chain, pictures(0..5).chain([None]).chain(pictures(20..30)).collect::<Vec<_>>());
     let several = shown(&[Closed, Closed, Closed, Closed], &[0, 1], 2).await;
     assert_eq!(several, [None, None].into_iter().chain(pictures(10..20)).collect::<Vec<_>>());
+    let open = shown(&[Closed, Closed, Open], &[], 0).await;
+    assert_eq!(open, pictures(0..15).collect::<Vec<_>>());
+    let open = shown(&[Closed, Closed, Open], &[1], 0).await;
+    let after = pictures(10..11).chain(pictures(13..15));
+    assert_eq!(
+        open,
+        pictures(0..5).chain([None]).chain(after).collect::<Vec<_>>(),
+        "11 and 12 refer to what is damaged"
+    );
     let last = shown(&[Closed, Closed], &[1], 0).await;
     assert_eq!(last, pictures(0..5).chain([None]).collect::<Vec<_>>());
 }
