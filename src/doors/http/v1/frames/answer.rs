@@ -1,12 +1,12 @@
 //! The three forms of an answer: a picture, pictures in parts of one body, pictures in lines of JSON.
 
-use std::fmt::Write;
-use std::io;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::iter::once;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use base64::Engine;
+use base64::write::EncoderStringWriter;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -127,7 +127,7 @@ impl Form {
         }
     }
 
-    /// A picture in pieces: its own bytes, which may be megabytes, are not copied.
+    /// A picture in pieces, which are made as they are sent.
     fn picture(&self, frame: Frame) -> Box<dyn Iterator<Item = Bytes> + Send> {
         match self {
             Form::Parts(kind) => {
@@ -150,9 +150,9 @@ impl Form {
                     line.insert(name, value);
                 }
                 line.insert("content_type".into(), json!(kind.content_type()));
-                let data =
-                    base64::engine::general_purpose::STANDARD.encode(kind.pieces(frame).collect::<Vec<_>>().concat());
-                line.insert("data".into(), json!(data));
+                let mut data = EncoderStringWriter::new(&base64::engine::general_purpose::STANDARD);
+                kind.pieces(frame).for_each(|piece| data.write_all(&piece).expect("a string takes everything"));
+                line.insert("data".into(), json!(data.into_inner()));
                 Box::new(once(end_line(&serde_json::Value::Object(line))))
             }
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, Method, StatusCode};
+use media::{ProducerTime, StreamId};
 use store::StoreError;
 
 use crate::auth::Action;
@@ -64,27 +65,27 @@ async fn frames(
 ) -> Result<Response, ApiError> {
     let asked = ask::read(&query)?;
     let stream = app.stream(caller.stream()?)?;
-    let was_trimmed = stream.retained_from.is_some();
     let allowed = app.access.media_range(&caller.principal);
+    let asking = Asking { stream: stream.id, was_trimmed: stream.retained_from.is_some(), allowed };
     let (is_single, is_latest) = (asked.is_single(), asked.is_latest());
     let kind = asked.kind();
     let ask = asked.of(stream.id, allowed);
     if is_single {
         let frame = match app.frames.one(&ask).await {
             Ok(frame) => frame,
-            Err(error) => return Err(refuse(&app, stream.id, was_trimmed, error).await),
+            Err(error) => return Err(refuse(&app, &asking, error).await),
         };
         return Ok(answer::single(frame, kind, is_latest));
     }
     let mut frames = app.frames.many(ask);
     // Whatever is wrong with all of it is said with a status of its own.
     let first = match frames.next().await {
-        Some(Err(error)) => return Err(refuse(&app, stream.id, was_trimmed, error).await),
+        Some(Err(error)) => return Err(refuse(&app, &asking, error).await),
         Some(Ok(Given::Missing(missing))) if is_likely_of_all(&missing.error) => return Err(api_error(missing.error)),
         Some(Ok(first)) => first,
         None => {
             let nothing = FramesError::NoMedia { asked: None, before: None, after: None };
-            return Err(refuse(&app, stream.id, was_trimmed, nothing).await);
+            return Err(refuse(&app, &asking, nothing).await);
         }
     };
     Ok(answer::several(first, frames, kind, answer::wants_lines(&headers)))
@@ -102,11 +103,24 @@ fn is_likely_of_all(error: &FramesError) -> bool {
     }
 }
 
+/// Who asks, as far as an error depends on it.
+#[derive(Clone, Copy)]
+struct Asking {
+    stream: StreamId,
+    /// Retention has dropped some of it.
+    was_trimmed: bool,
+    allowed: Option<(ProducerTime, ProducerTime)>,
+}
+
 /// The answer for what cannot be had. Media that is not there may have been there once.
-async fn refuse(app: &App, stream: media::StreamId, was_trimmed: bool, error: FramesError) -> ApiError {
+async fn refuse(app: &App, ask: &Asking, error: FramesError) -> ApiError {
+    let Asking { stream, was_trimmed, allowed } = *ask;
     let first = match &error {
         FramesError::NoMedia { before: None, .. } | FramesError::Gone { .. } if was_trimmed => {
-            app.hub.status(stream).await.ok().and_then(|status| status.first).map(|first| first.producer_time)
+            let first = app.hub.status(stream).await.ok().and_then(|status| status.first);
+            // Of what the credential may not see, no time is told.
+            let is_seen = |time: &ProducerTime| allowed.is_none_or(|(from, to)| from <= *time && *time < to);
+            first.map(|first| first.producer_time).filter(is_seen)
         }
         _ => None,
     };
