@@ -90,8 +90,8 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
-def rss_bytes(pid: int) -> int:
-    line = next(line for line in open(f"/proc/{pid}/status") if line.startswith("VmRSS"))
+def rss_bytes(pid: int, field: str = "VmRSS") -> int:
+    line = next(line for line in open(f"/proc/{pid}/status") if line.startswith(field))
     return int(line.split()[1]) * 1024
 
 

@@ -92,8 +92,9 @@ def decoders(server: Server) -> list[int]:
 
 
 def rss_or_none(pid: int) -> int:
+    """What a decoder holds besides the memory that it shares with the server, whose it is."""
     try:
-        return rss_bytes(pid)
+        return rss_bytes(pid) - rss_bytes(pid, "RssShmem")
     except (FileNotFoundError, StopIteration):
         return 0
 
