@@ -468,26 +468,18 @@ fn webrtc_settings(config: &Config) -> webrtc::Settings {
 /// copy. A stream with a tombstone is gone and loses its row; one whose row has no folder gets that; one whose folder has no
 /// row gets a row, unless another stream has its name by now: then its media stays where it is and nobody sees it.
 fn agree_on_streams(catalog: &Catalog, store: &Store) -> Result<(), ServeError> {
-    let mut after: Option<String> = None;
-    loop {
-        let page = catalog.streams("", after.as_deref(), 1000)?;
-        for stream in &page {
-            let identity = StreamIdentity { id: stream.id, name: stream.name.clone(), created: stream.created };
-            match store.create_stream(&identity) {
-                Err(StoreError::Gone) => {
-                    tracing::warn!(stream = %stream.name, id = %stream.id, "a deletion that a crash cut short is finished");
-                    catalog.delete_stream(stream.id)?;
-                }
-                made => made?,
+    for stream in catalog.all_streams() {
+        let identity = StreamIdentity { id: stream.id, name: stream.name.clone(), created: stream.created };
+        match store.create_stream(&identity) {
+            Err(StoreError::Gone) => {
+                tracing::warn!(stream = %stream.name, id = %stream.id, "a deletion that a crash cut short is finished");
+                catalog.delete_stream(stream.id)?;
             }
-        }
-        match page.last() {
-            Some(last) => after = Some(last.name.to_string()),
-            None => break,
+            made => made?,
         }
     }
     for StreamIdentity { id, name, created } in store.identities()? {
-        if catalog.stream_by_id(id)?.is_some() {
+        if catalog.stream_by_id(id).is_some() {
             continue;
         }
         let stream = Stream {
@@ -542,7 +534,7 @@ fn take_stream(app: &App, config: &Config, entry: &StreamEntry) -> Result<Taken,
         producer_clock: entry.producer_clock,
         tags: entry.tags.clone(),
     };
-    match app.catalog.stream(&name)? {
+    match app.catalog.stream(&name) {
         None => {
             app.create_stream(&name, settings, config.limits.streams as usize)?;
             Ok(Taken::Created)

@@ -5,6 +5,7 @@
 //! Not here: what a credential allows and who is let in (`auth`), where media lies (`store`).
 
 mod credentials;
+mod known;
 pub(crate) mod private_file;
 mod schema;
 mod seal;
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use media::{Epoch, Position, ServerTime, StreamId, StreamName};
@@ -22,6 +23,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use credentials::{Credential, CredentialKind, Proof};
+use known::KnownStreams;
 use seal::Seal;
 pub(crate) use seal::random;
 
@@ -115,11 +117,15 @@ impl From<rusqlite::Error> for CatalogError {
     }
 }
 
-/// The catalog of one data folder. All calls are short and may block on a sync.
+/// The catalog of one data folder. Streams are read from memory; every other call may block on a sync, and belongs where that is
+/// allowed.
 pub(crate) struct Catalog {
+    path: PathBuf,
     writer: Mutex<Connection>,
-    /// Reads do not wait for a write's sync.
+    /// Lists of credentials do not wait for a write's sync.
     reader: Mutex<Connection>,
+    /// The streams, as of the last commit. Changed under the lock of `writer` only, so that readers see the order of the commits.
+    known: RwLock<KnownStreams>,
     seal: Seal,
 }
 
@@ -138,19 +144,20 @@ impl Catalog {
             }
             _ => {}
         }
-        let connect = |flags| -> Result<Connection, CatalogError> {
-            let db = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-            db.busy_timeout(Duration::from_secs(5))?;
-            db.pragma_update(None, "trusted_schema", false)?;
-            Ok(db)
-        };
-        let mut writer = connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let mut writer = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         schema::upgrade(&mut writer)?;
         writer.pragma_update(None, "journal_mode", "WAL")?;
         writer.pragma_update(None, "synchronous", "FULL")?;
-        let reader = connect(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let known = RwLock::new(KnownStreams::of(streams::all(&reader)?));
         let seal = Seal::open(&path.with_file_name("server-key"))?;
-        Ok(Arc::new(Catalog { writer: Mutex::new(writer), reader: Mutex::new(reader), seal }))
+        Ok(Arc::new(Catalog {
+            path: path.to_owned(),
+            writer: Mutex::new(writer),
+            reader: Mutex::new(reader),
+            known,
+            seal,
+        }))
     }
 
     /// Takes the next epoch: synced before it returns, never given twice.
@@ -181,7 +188,8 @@ impl Catalog {
         let name = temporary
             .to_str()
             .ok_or_else(|| CatalogError::File { path: temporary.clone(), what: "the path is not UTF-8".into() })?;
-        self.read(|db| Ok(db.execute("VACUUM INTO ?1", [name])?))?;
+        // A connection of its own: the copy takes several syncs, and nobody is to wait for them.
+        connect(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?.execute("VACUUM INTO ?1", [name])?;
         private_file::put_in_place(&temporary, to)
     }
 
@@ -194,9 +202,35 @@ impl Catalog {
         Ok(done)
     }
 
+    /// Does `work` on the row of stream `id` in one transaction, then shows the row as it is now to readers.
+    fn write_stream(
+        &self,
+        id: StreamId,
+        work: impl FnOnce(&Connection) -> Result<(), CatalogError>,
+    ) -> Result<Option<Stream>, CatalogError> {
+        let mut writer = lock(&self.writer);
+        let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        work(&transaction)?;
+        let row = streams::by_id(&transaction, id)?;
+        transaction.commit()?;
+        self.known.write().unwrap_or_else(PoisonError::into_inner).set(id, row.clone());
+        Ok(row)
+    }
+
+    fn known(&self) -> RwLockReadGuard<'_, KnownStreams> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, CatalogError>) -> Result<T, CatalogError> {
         work(&lock(&self.reader))
     }
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, CatalogError> {
+    let db = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    db.busy_timeout(Duration::from_secs(5))?;
+    db.pragma_update(None, "trusted_schema", false)?;
+    Ok(db)
 }
 
 /// A transaction that panicked was rolled back when it was dropped, so a poisoned connection is sound.
@@ -250,7 +284,7 @@ mod tests {
         catalog.back_up(&copy).unwrap();
         assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o077, 0);
         let restored = Catalog::open(&copy).unwrap();
-        assert_eq!(restored.stream(&gate).unwrap(), Some(created));
+        assert_eq!(restored.stream(&gate), Some(created));
         assert_eq!(restored.next_epoch().unwrap(), Epoch(2));
     }
 

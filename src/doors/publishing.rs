@@ -42,11 +42,10 @@ pub(crate) enum Refused {
 }
 
 impl Rooms {
-    /// Whether `principal` may publish `stream`, and create it when it does not exist; the stream, if it does. Reads a
-    /// database.
+    /// Whether `principal` may publish `stream`, and create it when it does not exist; the stream, if it does.
     pub(crate) fn permit(&self, principal: &Principal, stream: &StreamName) -> Result<Option<Stream>, Refused> {
         self.may(principal, Action::Publish, stream)?;
-        let found = self.find(stream)?;
+        let found = self.catalog.stream(stream);
         if found.is_none() {
             self.may(principal, Action::CreateStream, stream).map_err(|_| {
                 Refused::NoStream(format!("stream {stream} does not exist, and the credential may not create it"))
@@ -79,13 +78,9 @@ impl Rooms {
             .map_err(|_| Refused::Forbidden(format!("the credential does not allow publishing {stream}")))
     }
 
-    fn find(&self, stream: &StreamName) -> Result<Option<Stream>, Refused> {
-        self.catalog.stream(stream).map_err(|error| broken(stream, &error))
-    }
-
     /// The stream, made if need be.
     fn open(&self, principal: &Principal, name: StreamName, streams_max: usize) -> Result<Stream, Refused> {
-        let stream = match self.find(&name)? {
+        let stream = match self.catalog.stream(&name) {
             Some(stream) => stream,
             None => self.create(principal, &name, streams_max)?,
         };
@@ -107,7 +102,8 @@ impl Rooms {
             }
             // Somebody made it in the same moment.
             Err(CatalogError::Exists(_)) => {
-                self.find(name)?.ok_or_else(|| Refused::Unavailable("the stream was deleted meanwhile".into()))
+                let found = self.catalog.stream(name);
+                found.ok_or_else(|| Refused::Unavailable("the stream was deleted meanwhile".into()))
             }
             Err(error @ CatalogError::TooManyStreams(_)) => Err(Refused::Forbidden(error.to_string())),
             Err(error) => Err(broken(name, &error)),
@@ -115,7 +111,7 @@ impl Rooms {
     }
 }
 
-/// Access and catalog read a database: they run where they may block.
+/// The catalog and the store write: they run where they may block.
 async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T, Refused> + Send + 'static) -> Result<T, Refused> {
     tokio::task::spawn_blocking(call).await.unwrap_or(Err(Refused::Broken))
 }

@@ -15,9 +15,6 @@ use super::hub::Hub;
 use super::publisher::Ended;
 use crate::catalog::{Catalog, CatalogError, Stream};
 
-/// Streams taken from the catalog at once.
-const PAGE: usize = 256;
-
 /// How soon the next sweep comes while space is short.
 const SHORT: Duration = Duration::from_secs(1);
 
@@ -165,13 +162,7 @@ impl Sweeper {
     /// One sweep over all streams. Returns how long the next one may wait. Blocks.
     pub(super) fn sweep(&self) -> Duration {
         self.hub.forget_all_idle();
-        let streams = match self.streams() {
-            Ok(streams) => streams,
-            Err(error) => {
-                tracing::warn!(%error, "nothing is swept");
-                return self.settings.every;
-            }
-        };
+        let streams = self.catalog.all_streams();
         let mut failures = 0u64;
         for stream in &streams {
             if let Err(error) = self.expire(stream) {
@@ -192,19 +183,6 @@ impl Sweeper {
             Err(error) => {
                 tracing::warn!(%error, "the volume's space is not known");
                 self.settings.every
-            }
-        }
-    }
-
-    fn streams(&self) -> Result<Vec<Stream>, CatalogError> {
-        let mut streams: Vec<Stream> = Vec::new();
-        loop {
-            let after = streams.last().map(|stream| stream.name.as_str().to_owned());
-            let page = self.catalog.streams("", after.as_deref(), PAGE)?;
-            let last = page.len() < PAGE;
-            streams.extend(page);
-            if last {
-                return Ok(streams);
             }
         }
     }
@@ -235,7 +213,7 @@ impl Sweeper {
 
     /// Keeps the volume above its soft mark by dropping the oldest blocks of all streams, and stops or
     /// resumes recording at the hard one. True when space is short still.
-    fn watch_space(&self, streams: &[Stream]) -> Result<bool, StoreError> {
+    fn watch_space(&self, streams: &[Arc<Stream>]) -> Result<bool, StoreError> {
         let (mut free, mut total) = self.hub.store.space()?;
         if self.settings.shortage(free, total) > 0 {
             self.make_room(streams)?;
@@ -247,7 +225,7 @@ impl Sweeper {
     }
 
     /// Drops the oldest blocks, whosoever they are, until the volume is above its soft mark again.
-    fn make_room(&self, streams: &[Stream]) -> Result<(), StoreError> {
+    fn make_room(&self, streams: &[Arc<Stream>]) -> Result<(), StoreError> {
         let mut freed = 0u64;
         for (id, expiry) in self.hub.store.reclaim_plan()? {
             // A stream that the catalog does not know is being deleted.

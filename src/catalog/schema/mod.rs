@@ -55,7 +55,7 @@ mod tests {
             Connection::open(&path).unwrap().execute_batch(sample).unwrap();
             let catalog = Catalog::open(&path).unwrap_or_else(|error| panic!("format {}: {error}", n + 1));
             assert_eq!(catalog.next_epoch().unwrap(), Epoch(13));
-            let gate = catalog.stream(&StreamName::new("gate").unwrap()).unwrap().unwrap();
+            let gate = catalog.stream(&StreamName::new("gate").unwrap()).unwrap();
             assert_eq!(gate.settings.retention.max_age, Some(Duration::from_secs(86_400)));
             assert_eq!(gate.settings.on_second_publisher, SecondPublisher::Refuse);
             assert_eq!(gate.settings.tags["site"], "north");

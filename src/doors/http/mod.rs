@@ -97,7 +97,7 @@ impl App {
     /// `stream_not_found`. Callers have been allowed the name before, so that this tells nothing to strangers.
     pub(crate) fn stream(&self, name: &media::StreamName) -> Result<catalog::Stream, ApiError> {
         let missing = || ApiError::new(Code::StreamNotFound, format!("there is no stream {name}"));
-        self.catalog.stream(name)?.ok_or_else(missing)
+        self.catalog.stream(name).ok_or_else(missing)
     }
 
     fn host_allowed(&self, config: &Config, host: Option<&str>) -> bool {

@@ -204,11 +204,9 @@ fn look_at_publishers(app: &App, before: &HashSet<StreamId>, now: &HashSet<Strea
     let came = now.difference(before).map(|id| (id, "publisher_came"));
     let left = before.difference(now).map(|id| (id, "publisher_left"));
     for (id, kind) in left.chain(came) {
-        match app.catalog.stream_by_id(*id) {
-            Ok(Some(stream)) => app.events.tell(kind, Some(&stream.name), Value::Null),
-            // Deleted meanwhile, which was told.
-            Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "failed to look up a stream for events"),
+        // One that is not there was deleted meanwhile, which was told.
+        if let Some(stream) = app.catalog.stream_by_id(*id) {
+            app.events.tell(kind, Some(&stream.name), Value::Null);
         }
     }
 }
@@ -217,14 +215,7 @@ fn look_at_publishers(app: &App, before: &HashSet<StreamId>, now: &HashSet<Strea
 fn look_at_catalog(app: &App, before: Option<HashMap<StreamName, Seen>>) -> HashMap<StreamName, Seen> {
     let first_look = before.is_none();
     let mut before = before.unwrap_or_default();
-    let most = app.config().limits.streams as usize;
-    let streams = match app.catalog.streams("", None, most) {
-        Ok(streams) => streams,
-        Err(error) => {
-            tracing::warn!(%error, "failed to list streams for events");
-            return before;
-        }
-    };
+    let streams = app.catalog.all_streams();
     let mut now = HashMap::with_capacity(streams.len());
     for stream in streams {
         let seen = before.remove(&stream.name).unwrap_or_else(|| {
@@ -232,7 +223,7 @@ fn look_at_catalog(app: &App, before: Option<HashMap<StreamName, Seen>>) -> Hash
             let last = if first_look { *edge.borrow() } else { Edge::default() };
             Seen { edge, last, unread: first_look && last == Edge::default() }
         });
-        now.insert(stream.name, seen);
+        now.insert(stream.name.clone(), seen);
     }
     now
 }

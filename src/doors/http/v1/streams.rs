@@ -371,21 +371,19 @@ async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Answer<StreamPage>, ApiError> {
     let limit = page_limit(query.limit, 100, 1000)?;
-    if let Some(cursor) = &query.cursor {
-        StreamName::new(cursor).map_err(|_| ApiError::bad_request("cursor is not one that this call gave"))?;
-    }
-    let mut after = query.cursor;
-    let mut found: Vec<Stream> = Vec::new();
+    let cursor = query.cursor.as_deref().map(StreamName::new).transpose();
+    let mut after = cursor.map_err(|_| ApiError::bad_request("cursor is not one that this call gave"))?;
+    let mut found: Vec<Arc<Stream>> = Vec::new();
     let mut more = true;
     while more && found.len() < limit {
-        let batch = app.catalog.streams(&query.prefix, after.as_deref(), limit)?;
+        let batch = app.catalog.streams(&query.prefix, after.as_ref(), limit);
         more = batch.len() == limit;
         for stream in batch {
             if found.len() == limit {
                 more = true;
                 break;
             }
-            after = Some(stream.name.to_string());
+            after = Some(stream.name.clone());
             // What a credential may not see is left out, as if it were not there.
             if caller.check(Action::ReadStream, Some(&stream.name)).is_ok() {
                 found.push(stream);
@@ -397,7 +395,7 @@ async fn list(
         let status = app.hub.status(stream.id).await?;
         streams.push(StreamInfo::of(&app, stream, &status, &caller));
     }
-    Ok(Answer(StreamPage { streams, cursor: after.filter(|_| more) }))
+    Ok(Answer(StreamPage { streams, cursor: after.filter(|_| more).map(|name| name.to_string()) }))
 }
 
 /// The page length asked for, `usual` when none was.
