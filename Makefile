@@ -3,6 +3,7 @@
 #   make demo     watch a real feed in three minutes (DEMO_CHECK=1: check it and stop)
 #   make test     everything that must pass before a change lands
 #   make bench    speed and memory, with peers beside us
+#   make overload a small machine with 64 cameras under attack, 15 minutes (as root)
 #   make faults   kills, power cuts (as root), full and failing disks: longer than make test
 #   make fuzz     every parser of outside bytes, FUZZ_SECONDS each (60)
 #   make soak     SOAK_MINUTES (60) of recording with churn; memory and descriptors must stay flat
@@ -16,7 +17,7 @@ PYTHON := $(CURDIR)/.cache/python
 export KINORA_CLIPS := $(CLIPS)
 export KINORA_PYTHON := $(PYTHON)
 
-.PHONY: demo build release web clips python test test-web bench faults fuzz soak lint clean
+.PHONY: demo build release web clips python test test-web bench overload faults fuzz soak lint clean
 
 web/node_modules/.package-lock.json: web/package-lock.json
 	cd web && npm ci
@@ -71,6 +72,12 @@ bench: release
 	scripts/clips $(CLIPS) bench
 	scripts/python $(PYTHON) bench
 	benches/run target/release/kinora $(CLIPS)
+
+overload: release
+	scripts/packages test
+	scripts/clips $(CLIPS) bench
+	scripts/python $(PYTHON) samples
+	benches/run target/release/kinora $(CLIPS) small
 
 faults: release
 	scripts/packages test

@@ -98,13 +98,13 @@ def rss_bytes(pid: int, field: str = "VmRSS") -> int:
 class Server:
     """`kinora serve` with a data folder; `with` stops it."""
 
-    def __init__(self, kinora: str, data: Path, config: str = ""):
+    def __init__(self, kinora: str, data: Path, config: str = "", prefix: list[str] = []):
         self.kinora, self.data = kinora, data
         file, self.log = data.with_suffix(".toml"), data.with_suffix(".log")
         file.write_text(config)
         doors = ["--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--rtsp", "127.0.0.1:0"]
         self.process = subprocess.Popen(
-            [kinora, "serve", "--config", file, "--data-dir", data, *doors],
+            [*prefix, kinora, "serve", "--config", file, "--data-dir", data, *doors],
             stdout=subprocess.PIPE,
             stderr=self.log.open("a"),
         )
@@ -119,6 +119,8 @@ class Server:
         return self
 
     def __exit__(self, *_):
+        if self.process.poll() is not None:
+            return
         self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(60)
@@ -126,9 +128,9 @@ class Server:
             self.process.kill()
             self.process.wait()
 
-    def request(self, path: str, body: dict | None = None):
-        """The open answer of a GET, or of a POST with a body."""
-        headers = {"authorization": f"Bearer {self.admin}"}
+    def request(self, path: str, body: dict | None = None, token: str | None = None):
+        """The open answer of a GET, or of a POST with a body; by the administrator, or by who has this token."""
+        headers = {"authorization": f"Bearer {token or self.admin}"}
         data = None
         if body is not None:
             data, headers["content-type"] = json.dumps(body).encode(), "application/json"
