@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use media::{AccessUnit, ProducerTime, ServerTime, Track, TrackId, TrackSet};
 
 use crate::protocol::rtp::receive::{Counters, Moment, Received, Receiver};
@@ -19,6 +20,8 @@ pub(crate) enum Order {
     Tracks(TrackSet),
     /// Append this.
     Unit(AccessUnit),
+    /// Append these bytes to the newest unit of the track.
+    Rest { track: TrackId, data: Bytes },
     /// At `ticks` of the track the producer's clock showed `producer`.
     SenderReport { track: TrackId, ticks: i64, producer: ProducerTime, arrival: ServerTime },
 }
@@ -146,8 +149,8 @@ impl Feed {
             match &mut self.waiting {
                 None => self.order(received),
                 Some(waiting) => {
-                    if let Received::Unit(unit) = &received {
-                        waiting.bytes += unit.data.len();
+                    if let Received::Unit(AccessUnit { data, .. }) | Received::Rest { data, .. } = &received {
+                        waiting.bytes += data.len();
                     }
                     if !matches!(received, Received::Track(_)) {
                         waiting.held.push_back(received);
@@ -184,6 +187,8 @@ impl Feed {
             Received::Track(_) => self.tracks(),
             Received::Unit(unit) if is_described(unit.track) => self.orders.push_back(Order::Unit(unit)),
             Received::Unit(_) => self.undescribed_units += 1,
+            Received::Rest { track, data } if is_described(track) => self.orders.push_back(Order::Rest { track, data }),
+            Received::Rest { .. } => {}
             Received::SenderReport { track, ticks, producer, arrival } if is_described(track) => {
                 self.orders.push_back(Order::SenderReport { track, ticks, producer, arrival });
             }

@@ -22,6 +22,7 @@ impl Sink {
             Sink::Live(publisher) => match order {
                 Order::Tracks(tracks) => publisher.set_tracks(tracks),
                 Order::Unit(unit) => return publisher.push(unit).await,
+                Order::Rest { track, data } => publisher.push_rest(track, &data),
                 Order::SenderReport { track, ticks, producer, arrival } => {
                     publisher.sender_report(track, ticks, producer, arrival);
                 }

@@ -112,6 +112,12 @@ impl Publisher {
         }
     }
 
+    /// Appends bytes to the newest unit of `track`, which is still open: its sender ended it too early. Who watches live
+    /// has seen the unit without them.
+    pub(crate) fn push_rest(&mut self, track: TrackId, data: &[u8]) {
+        self.state.accept_rest(self.session, track, data);
+    }
+
     /// Resolves when this publisher must stop.
     pub(crate) async fn ended(&mut self) -> Ended {
         wait_for_end(&mut self.ended).await

@@ -170,6 +170,15 @@ impl StreamState {
         }
     }
 
+    /// See [`super::Publisher::push_rest`].
+    pub fn accept_rest(&self, session: u64, track: TrackId, data: &[u8]) {
+        let mut seat = self.seat();
+        let Some(held) = session_of(&mut seat, session) else { return };
+        if !held.discarding && !held.fragmenter.push_rest(track, data) {
+            held.meters.dropped_units.increment(1);
+        }
+    }
+
     /// Closes the open fragment of a publisher that has sent nothing for `limit`: what came before is not to wait in
     /// memory for what may never come. The session goes on.
     pub fn close_silent(&self, limit: Duration) {

@@ -1,6 +1,6 @@
 //! MPEG-4 AAC: AudioSpecificConfig (ISO/IEC 14496-3 section 1.6.2.1) and the `mp4a` sample entry (14496-14).
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::bits::BitReader;
 use super::{CodecError, entry};
@@ -26,6 +26,13 @@ const LC: u8 = 2;
 const SBR: u32 = 5;
 const PS: u32 = 29;
 const LOW_DELAY: u32 = 23;
+
+/// The AudioSpecificConfig of AAC-LC with this rate and so many channels; none when the format has no such rate or layout.
+pub fn lc_config(sample_rate: u32, channels: u16) -> Option<Bytes> {
+    let index = RATES.iter().position(|rate| *rate == sample_rate)? as u16;
+    let layout = if channels == 8 { 7 } else { Some(channels).filter(|count| (1..=6).contains(count))? };
+    Some(Bytes::copy_from_slice(&(u16::from(LC) << 11 | index << 7 | layout << 3).to_be_bytes()))
+}
 
 impl Config {
     /// Reads an AudioSpecificConfig, with explicit and backward compatible signalling of SBR and PS.

@@ -26,9 +26,7 @@ use bytes::Bytes;
 
 use crate::{Codec, Timescale, Track, TrackId};
 
-/// Most bytes of a NAL unit.
-pub const MAX_NAL_BYTES: usize = 4 << 20;
-/// Most bytes of an access unit.
+/// Most bytes of an access unit, and of a NAL unit in it.
 pub const MAX_ACCESS_UNIT_BYTES: usize = 8 << 20;
 /// Most pixels of a picture's side.
 pub const MAX_SIDE: u32 = 8192;

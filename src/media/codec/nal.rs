@@ -20,6 +20,18 @@ pub fn annex_b(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     .filter(|nal| !nal.is_empty())
 }
 
+/// Whether there is a start code in `data`; a NAL unit by itself never has one (section 7.4.1).
+pub fn has_start_code(data: &[u8]) -> bool {
+    find_start_code(data).is_some()
+}
+
+/// The NAL units of `data`, which should be one without a start code, but may have some before, behind or within it.
+pub fn parted(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let before = &data[..find_start_code(data).unwrap_or(data.len())];
+    let trimmed = before.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    std::iter::once(&before[..trimmed]).filter(|nal| !nal.is_empty()).chain(annex_b(data))
+}
+
 fn find_start_code(data: &[u8]) -> Option<usize> {
     data.windows(3).position(|window| window == [0, 0, 1])
 }

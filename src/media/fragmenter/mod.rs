@@ -222,6 +222,22 @@ impl Fragmenter {
         pushed
     }
 
+    /// Appends bytes to the newest unit of `track`: a sender ended it too early, and this is the rest. False when that unit
+    /// is in a closed fragment, or would grow too large: then they are not stored.
+    pub fn push_rest(&mut self, track: TrackId, data: &[u8]) -> bool {
+        // Behind a unit that was not taken the newest of the queue is another one.
+        let lane = self.lanes.iter_mut().find(|lane| lane.track == track && !lane.hole);
+        let newest = lane.and_then(|lane| lane.queue.back_mut());
+        let fits = |unit: &AccessUnit| self.bytes + unit.data.len() + data.len() <= self.settings.bytes;
+        let Some(unit) = newest.filter(|unit| fits(unit)) else {
+            self.dropped.count(DropReason::TooLate, 1);
+            return false;
+        };
+        unit.data = [&unit.data[..], data].concat().into();
+        self.bytes += data.len();
+        true
+    }
+
     /// The fragment that closes next does not continue the one before it, because of `reason`; what is known of the
     /// tracks and their clocks stays.
     pub fn break_with(&mut self, reason: GapReason) {

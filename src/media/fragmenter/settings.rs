@@ -105,6 +105,8 @@ pub enum DropReason {
     TooLarge,
     /// Its presentation time is beyond all reason.
     BadTime,
+    /// It is the rest of a unit whose fragment is closed.
+    TooLate,
 }
 
 /// Units that were not taken, by reason.
@@ -120,6 +122,8 @@ pub struct Dropped {
     pub too_large: u64,
     /// See [`DropReason::BadTime`].
     pub bad_time: u64,
+    /// See [`DropReason::TooLate`].
+    pub too_late: u64,
 }
 
 /// What became of a unit.
@@ -140,11 +144,12 @@ impl Dropped {
             DropReason::Empty => &mut self.empty,
             DropReason::TooLarge => &mut self.too_large,
             DropReason::BadTime => &mut self.bad_time,
+            DropReason::TooLate => &mut self.too_late,
         } += units;
     }
 
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.before_random_access + self.unknown_track + self.empty + self.too_large + self.bad_time
+        self.before_random_access + self.unknown_track + self.empty + self.too_large + self.bad_time + self.too_late
     }
 }

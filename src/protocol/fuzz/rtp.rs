@@ -230,6 +230,7 @@ impl Sender {
     fn units(&mut self) -> Vec<Vec<u8>> {
         let unit = |received| match received {
             Received::Unit(unit) => Some(unit.data.to_vec()),
+            Received::Rest { data, .. } => Some(data.to_vec()),
             Received::Track(_) | Received::SenderReport { .. } => None,
         };
         self.out.drain(..).filter_map(unit).collect()

@@ -1,7 +1,7 @@
 //! The RTP header (RFC 3550 section 5.1).
 
-/// Most bytes of a packet that we take: above any sane path, below the format's limit.
-pub(crate) const MAX_PACKET: usize = 9_000;
+/// Most bytes of a packet: what an interleaved frame (RFC 2326 section 10.12) and a datagram can hold.
+pub(crate) const MAX_PACKET: usize = 65_535;
 
 /// A packet as on the wire; the payload lies in the caller's buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use bytes::Bytes;
 use media::{AccessUnit, ProducerTime, ServerTime, Timescale, Track, TrackId};
 
 use super::depacketise::{Depacketiser, Piece, Unit};
@@ -33,6 +34,8 @@ pub(crate) enum Received {
     Track(Track),
     /// The next unit in decode order.
     Unit(AccessUnit),
+    /// More bytes of the newest unit of the track: its sender marked the end too early, or sent something of it behind.
+    Rest { track: TrackId, data: Bytes },
     /// At `ticks` of the track the producer's clock showed `producer`.
     SenderReport { track: TrackId, ticks: i64, producer: ProducerTime, arrival: ServerTime },
 }
@@ -54,6 +57,8 @@ pub(crate) struct Counters {
     pub wrong_source: u64,
     /// Units given out.
     pub units: u64,
+    /// NAL units that no decoder reads, and empty units of audio: left out, and no loss.
+    pub skipped: u64,
 }
 
 /// Receives one track.
@@ -130,7 +135,7 @@ impl Receiver {
 
     /// What was counted.
     pub(crate) fn counters(&self) -> Counters {
-        self.counters
+        Counters { skipped: self.depacketiser.skipped(), ..self.counters }
     }
 
     /// Takes a packet.
@@ -274,6 +279,10 @@ impl Receiver {
 
     fn give(&mut self, out: &mut VecDeque<Received>) {
         while let Some(unit) = self.units.pop_front() {
+            if unit.rest {
+                out.push_back(Received::Rest { track: self.id, data: unit.data });
+                continue;
+            }
             let look = self.describe.look(&unit.data);
             if let Some(track) = look.changed {
                 out.push_back(Received::Track(track));

@@ -7,6 +7,8 @@ use bytes::Bytes;
 
 /// Most packets held.
 pub(crate) const MAX_PACKETS: usize = 256;
+/// Most bytes of packets held: a key frame and more, whatever the size of packets.
+const MAX_BYTES: usize = 4 << 20;
 /// Longest wait for a missing packet.
 pub(crate) const MAX_WAIT: Duration = Duration::from_millis(200);
 /// The same where missing packets are asked for and sent again: some round trips over a continent.
@@ -29,13 +31,14 @@ pub(crate) enum Placed {
 pub(crate) struct Reorder {
     next: Option<i64>,
     held: BTreeMap<i64, (Instant, Bytes)>,
+    bytes: usize,
     wait: Duration,
     packets: usize,
 }
 
 impl Default for Reorder {
     fn default() -> Reorder {
-        Reorder { next: None, held: BTreeMap::new(), wait: MAX_WAIT, packets: MAX_PACKETS }
+        Reorder { next: None, held: BTreeMap::new(), bytes: 0, wait: MAX_WAIT, packets: MAX_PACKETS }
     }
 }
 
@@ -53,6 +56,7 @@ impl Reorder {
     /// Order begins anew at `sequence`.
     pub(crate) fn start(&mut self, sequence: i64) {
         self.held.clear();
+        self.bytes = 0;
         self.next = Some(sequence);
     }
 
@@ -66,6 +70,7 @@ impl Reorder {
             self.next = Some(next + 1);
             return Placed::Next;
         }
+        self.bytes += bytes.len();
         self.held.insert(sequence, (now, Bytes::copy_from_slice(bytes)));
         Placed::Held
     }
@@ -76,10 +81,12 @@ impl Reorder {
         let (&sequence, _) = self.held.first_key_value()?;
         // A gap is given up once any packet behind it has waited: those behind came later than the first, or earlier.
         let waited = || self.held.values().any(|(since, _)| now.saturating_duration_since(*since) >= self.wait);
-        if Some(sequence) != self.next && self.held.len() < self.packets && !waited() {
+        let full = self.held.len() >= self.packets || self.bytes > MAX_BYTES;
+        if Some(sequence) != self.next && !full && !waited() {
             return None;
         }
         let (_, bytes) = self.held.remove(&sequence)?;
+        self.bytes -= bytes.len();
         self.next = Some(sequence + 1);
         Some((sequence, bytes))
     }

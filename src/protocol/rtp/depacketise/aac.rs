@@ -26,6 +26,8 @@ pub(crate) struct Aac {
     /// RTP clock ticks a unit.
     samples: u32,
     lost: u32,
+    /// Units without bytes.
+    skipped: u64,
     /// A unit whose further fragments are to come: its timestamp, whole size, and bytes so far.
     open: Option<(i64, usize, BytesMut)>,
 }
@@ -33,7 +35,7 @@ pub(crate) struct Aac {
 impl Aac {
     /// For headers of this layout; a unit lasts `samples` ticks.
     pub(super) fn new(layout: Layout, samples: u32) -> Aac {
-        Aac { layout, samples, lost: 0, open: None }
+        Aac { layout, samples, lost: 0, skipped: 0, open: None }
     }
 
     /// Takes the next payload.
@@ -46,7 +48,12 @@ impl Aac {
         if piece.payload.is_empty() {
             return;
         }
-        if self.units(&piece, out).is_none() {
+        let taken = match adts_frames(piece.payload) {
+            // Frames of ADTS (ISO 14496-3 1.A.2) where AU headers and units should be.
+            Some(frames) => self.frames(frames, &piece, out),
+            None => self.units(&piece, out),
+        };
+        if taken.is_none() {
             self.drop_open();
             self.lost = self.lost.saturating_add(1);
         }
@@ -64,8 +71,13 @@ impl Aac {
             let index_bits = if first { self.layout.index_bits } else { self.layout.delta_bits };
             let size = bits(headers, headers_bits, &mut at, self.layout.size_bits)?;
             let index = bits(headers, headers_bits, &mut at, index_bits)?;
-            if index != 0 || size == 0 {
+            if index != 0 {
                 return None;
+            }
+            if size == 0 {
+                // Some senders put an empty unit between; it has no time of its own.
+                self.skipped += 1;
+                continue;
             }
             if size > data.len() {
                 // A fragment (section 3.2.3): alone in its packet, every one with the whole size.
@@ -106,9 +118,37 @@ impl Aac {
         Some(())
     }
 
+    /// Gives frames without their headers.
+    fn frames(&mut self, frames: Vec<&[u8]>, piece: &Piece<'_>, out: &mut VecDeque<Unit>) -> Option<()> {
+        self.drop_open();
+        let mut timestamp = piece.timestamp;
+        for frame in frames {
+            self.give(timestamp, Bytes::copy_from_slice(frame), piece, out);
+            timestamp += i64::from(self.samples);
+        }
+        Some(())
+    }
+
+    /// What was left out, without any loss.
+    pub(super) fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// A unit; some encoders leave its ADTS header before it.
     fn give(&mut self, timestamp: i64, data: Bytes, piece: &Piece<'_>, out: &mut VecDeque<Unit>) {
         let loss_before = std::mem::take(&mut self.lost);
-        out.push_back(Unit { timestamp, duration: Some(self.samples), loss_before, arrival: piece.arrival, data });
+        let data = match adts_frames(&data).as_deref() {
+            Some([frame]) => data.slice_ref(frame),
+            _ => data,
+        };
+        out.push_back(Unit {
+            timestamp,
+            duration: Some(self.samples),
+            loss_before,
+            arrival: piece.arrival,
+            data,
+            rest: false,
+        });
     }
 
     fn drop_open(&mut self) {
@@ -116,6 +156,24 @@ impl Aac {
             self.lost = self.lost.max(1);
         }
     }
+}
+
+/// The frames of `bytes` without their headers, when ADTS frames (ISO 14496-3 1.A.2.2) fill it exactly.
+fn adts_frames(bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    let (mut rest, mut frames) = (bytes, Vec::new());
+    while !rest.is_empty() {
+        let header = rest.first_chunk::<7>()?;
+        // The sync word, and a layer of 0; behind it whether there is no checksum.
+        if header[0] != 0xff || header[1] & 0xf6 != 0xf0 {
+            return None;
+        }
+        let head = if header[1] & 1 == 1 { 7 } else { 9 };
+        let length = usize::from(header[3] & 3) << 11 | usize::from(header[4]) << 3 | usize::from(header[5] >> 5);
+        let (frame, after) = rest.split_at_checked(length)?;
+        frames.push(frame.get(head..).filter(|frame| !frame.is_empty())?);
+        rest = after;
+    }
+    (!frames.is_empty()).then_some(frames)
 }
 
 /// The next `count` bits (at most 16) of the first `end` bits; moves `at`.
@@ -136,6 +194,33 @@ fn bits(bytes: &[u8], end: usize, at: &mut usize, count: u8) -> Option<usize> {
 mod tests {
     use super::*;
     use media::ServerTime;
+
+    /// A frame of ADTS with these bytes, without a checksum.
+    fn adts(bytes: &[u8]) -> Vec<u8> {
+        let length = bytes.len() + 7;
+        let head =
+            [0xff, 0xf1, 0x4c, 0x80 | (length >> 11) as u8, (length >> 3) as u8, (length << 5) as u8 | 0x1f, 0xfc];
+        [&head[..], bytes].concat()
+    }
+
+    #[test]
+    fn adts_headers_in_units_and_instead_of_au_headers_are_taken_off() {
+        let frame = adts(&[1, 2, 3]);
+        let in_unit = [&[0, 16, 0, (frame.len() << 3) as u8][..], &frame].concat();
+        let instead = [adts(&[4, 5]), adts(&[6])].concat();
+        check(
+            &[(true, 0, 0, &in_unit), (true, 1024, 0, &instead), (true, 3072, 0, &[0, 16, 0, 8, 7])],
+            &[(0, 0, &[1, 2, 3]), (1024, 0, &[4, 5]), (2048, 0, &[6]), (3072, 0, &[7])],
+        );
+    }
+
+    #[test]
+    fn an_empty_unit_is_no_loss() {
+        check(
+            &[(true, 0, 0, &[0, 16, 0, 8, 7]), (true, 1024, 0, &[0, 16, 0, 0]), (true, 1024, 0, &[0, 16, 0, 8, 9])],
+            &[(0, 0, &[7]), (1024, 0, &[9])],
+        );
+    }
 
     const HBR: Layout = Layout { size_bits: 13, index_bits: 3, delta_bits: 3 };
 
@@ -184,12 +269,11 @@ mod tests {
 
     #[test]
     fn hostile_headers_cost_their_packet_only() {
-        let hostile: [&[u8]; 8] = [
+        let hostile: [&[u8]; 7] = [
             &[0],
             &[0, 0],
             &[0, 0, 1, 2],
             &[0xff, 0xff, 0, 8],
-            &[0, 16, 0, 0, 1],
             &[0, 16, 0, 1 << 3 | 1, 1],
             &[0, 15, 0, 8, 1],
             &[0, 32, 0, 1 << 3, 0xff, 0xf8, 1, 2],

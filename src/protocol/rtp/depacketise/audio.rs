@@ -46,6 +46,7 @@ impl Audio {
             loss_before: std::mem::take(&mut self.lost),
             arrival: piece.arrival,
             data: Bytes::copy_from_slice(piece.payload),
+            rest: false,
         });
     }
 }

@@ -107,7 +107,14 @@ impl Assembly {
         let data = std::mem::take(&mut self.data);
         if !self.broken && !data.is_empty() {
             let loss_before = std::mem::take(&mut self.lost);
-            out.push_back(Unit { timestamp, duration: None, loss_before, arrival: self.arrival, data: data.freeze() });
+            out.push_back(Unit {
+                timestamp,
+                duration: None,
+                loss_before,
+                arrival: self.arrival,
+                data: data.freeze(),
+                rest: false,
+            });
         } else if self.broken {
             self.lost = self.lost.max(1);
         }

@@ -8,30 +8,39 @@ use super::nal::{Assembly, Kind};
 use super::{Piece, Unit};
 
 /// The machine.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct H265 {
     unit: Assembly,
 }
 
-/// What a NAL unit is; none for one that may not be in a packet. A slice segment begins with
-/// `first_slice_segment_in_pic_flag` (ISO 23008-2 7.3.6.1).
-fn kind(nal: &[u8]) -> Option<Kind> {
-    let ([header, _], rest) = nal.split_first_chunk::<2>()?;
-    match header >> 1 {
-        0..=31 => Some(Kind::Slice { first: rest.first().is_some_and(|byte| byte & 0x80 != 0) }),
-        32..=47 => Some(Kind::Other),
-        _ => None,
+/// What a NAL unit is; types by ISO 23008-2 table 7-1. A slice segment begins with `first_slice_segment_in_pic_flag`
+/// (section 7.3.6.1). FFmpeg sends the units of Dolby Vision (62) as they are.
+fn kind(nal: &[u8]) -> Kind {
+    let Some(([first, second], rest)) = nal.split_first_chunk::<2>() else { return Kind::Unreadable };
+    let base_layer = first & 1 == 0 && second >> 3 == 0;
+    match first >> 1 {
+        0..=31 if base_layer => Kind::Slice { first: rest.first().is_some_and(|byte| byte & 0x80 != 0) },
+        32..=35 if base_layer => Kind::Before,
+        0..=47 => Kind::Other,
+        // Packets inside of packets, and PACI, which may carry a slice.
+        48..=50 => Kind::Unreadable,
+        51..=63 => Kind::Unknown,
+        // The forbidden bit: a gateway found it damaged.
+        _ => Kind::Unreadable,
     }
 }
 
 impl H265 {
+    /// A machine at the start of a stream.
+    pub(super) fn new() -> H265 {
+        H265 { unit: Assembly::new(kind) }
+    }
+
     /// Takes the next payload.
     pub(super) fn push(&mut self, piece: Piece<'_>, out: &mut VecDeque<Unit>) {
         self.unit.begin(&piece, out);
-        self.payload(piece.payload);
-        if piece.marker {
-            self.unit.marker(out);
-        }
+        self.payload(piece.payload, out);
+        self.unit.packet_ends(piece.marker, out);
     }
 
     /// Gives out the last unit.
@@ -39,28 +48,20 @@ impl H265 {
         self.unit.finish(out);
     }
 
-    fn payload(&mut self, payload: &[u8]) {
-        if payload.is_empty() {
-            return;
-        }
-        let Some((&[first, second], rest)) = payload.split_first_chunk::<2>() else { return self.unit.spoil() };
-        // With the forbidden bit, which makes it none of these.
-        match first >> 1 {
-            48 => self.unit.aggregate(rest, kind),
-            49 => self.fragment(first, second, rest),
-            _ => match kind(payload) {
-                Some(kind) => self.unit.nal(payload, kind),
-                None => self.unit.spoil(),
-            },
-        }
+    /// What was left out, without any loss.
+    pub(super) fn skipped(&self) -> u64 {
+        self.unit.skipped()
     }
 
-    fn fragment(&mut self, first: u8, second: u8, rest: &[u8]) {
-        let Some((&fu, bytes)) = rest.split_first() else { return self.unit.spoil() };
-        let header = [first & 0x81 | (fu & 0x3f) << 1, second];
-        match kind(&[header[0], header[1], bytes.first().copied().unwrap_or(0)]) {
-            Some(kind) => self.unit.fragment(fu, &header, bytes, kind),
-            None => self.unit.spoil(),
+    fn payload(&mut self, payload: &[u8], out: &mut VecDeque<Unit>) {
+        // With the forbidden bit, which makes it none of these.
+        match payload {
+            [] => {}
+            [first, _, rest @ ..] if first >> 1 == 48 => self.unit.aggregate(rest, out),
+            [first, second, fu, bytes @ ..] if first >> 1 == 49 => {
+                self.unit.fragment(*fu, &[first & 0x81 | (fu & 0x3f) << 1, *second], bytes, out);
+            }
+            _ => self.unit.nal(payload, out),
         }
     }
 }
@@ -71,7 +72,7 @@ mod tests {
     use media::ServerTime;
 
     fn check(packets: &[(bool, i64, u32, &[u8])], expected: &[(i64, u32, &[u8])]) {
-        let mut machine = H265::default();
+        let mut machine = H265::new();
         let mut out = VecDeque::new();
         for &(marker, timestamp, lost, payload) in packets {
             machine.push(Piece { marker, timestamp, lost, arrival: ServerTime::default(), payload }, &mut out);
@@ -99,11 +100,10 @@ mod tests {
 
     #[test]
     fn hostile_payloads_cost_their_unit_only() {
-        let hostile: [&[u8]; 9] = [
+        let hostile: [&[u8]; 8] = [
             &[96],
             &[96, 1, 0, 1, 9],
             &[96, 1, 0, 9, 2],
-            &[96, 1, 0, 0],
             &[96, 1, 7],
             &[98, 1],
             &[98, 1, 0x80 | 49, 1],
@@ -116,6 +116,35 @@ mod tests {
                 &[(0, 0, &[0, 0, 0, 3, 38, 1, 0x88]), (6000, 1, &[0, 0, 0, 3, 2, 1, 0x80])],
             );
         }
+    }
+
+    #[test]
+    fn what_no_decoder_reads_is_left_out_and_no_loss() {
+        // Dolby Vision (62) behind the slice, type 63 in an aggregation packet, padding behind its last unit.
+        check(
+            &[
+                (false, 0, 0, &[96, 1, 0, 3, 64, 1, 9, 0, 3, 126, 1, 7, 0, 3, 66, 1, 8, 0, 0]),
+                (false, 0, 0, &[38, 1, 0x88]),
+                (true, 0, 0, &[124, 1, 25, 8]),
+                (true, 3000, 0, &[2, 1, 0x80]),
+            ],
+            &[
+                (0, 0, &[0, 0, 0, 3, 64, 1, 9, 0, 0, 0, 3, 66, 1, 8, 0, 0, 0, 3, 38, 1, 0x88]),
+                (3000, 0, &[0, 0, 0, 3, 2, 1, 0x80]),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_suffix_sei_behind_the_marked_end_is_the_rest_of_its_frame() {
+        let (mut machine, mut out) = (H265::new(), VecDeque::new());
+        for (marker, timestamp, payload) in
+            [(true, 0, &[38, 1, 0x88][..]), (true, 0, &[80, 1, 5]), (true, 3000, &[2, 1, 0x80])]
+        {
+            machine.push(Piece { marker, timestamp, lost: 0, arrival: ServerTime::default(), payload }, &mut out);
+        }
+        let rest: Vec<_> = out.iter().map(|unit| (unit.timestamp, unit.rest, unit.data.len())).collect();
+        assert_eq!(rest, [(0, false, 7), (0, true, 7), (3000, false, 7)]);
     }
 
     #[test]

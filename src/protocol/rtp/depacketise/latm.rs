@@ -59,7 +59,14 @@ impl Latm {
         let mut timestamp = piece.timestamp;
         for data in units {
             let loss_before = std::mem::take(&mut self.lost);
-            out.push_back(Unit { timestamp, duration: Some(self.samples), loss_before, arrival: piece.arrival, data });
+            out.push_back(Unit {
+                timestamp,
+                duration: Some(self.samples),
+                loss_before,
+                arrival: piece.arrival,
+                data,
+                rest: false,
+            });
             timestamp += i64::from(self.samples);
         }
     }

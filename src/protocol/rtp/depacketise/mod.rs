@@ -52,6 +52,8 @@ pub(crate) struct Unit {
     pub arrival: ServerTime,
     /// Its bytes.
     pub data: Bytes,
+    /// More of the unit before: the sender marked that one's end too early, or sent something of it behind.
+    pub rest: bool,
 }
 
 /// The machine of a track.
@@ -79,8 +81,8 @@ impl Depacketiser {
     /// The machine for `format`; none when we have none.
     pub(crate) fn new(format: &Format) -> Option<Depacketiser> {
         Some(match format {
-            Format::H264 { .. } => Depacketiser::H264(h264::H264::default()),
-            Format::H265 { .. } => Depacketiser::H265(h265::H265::default()),
+            Format::H264 { .. } => Depacketiser::H264(h264::H264::new()),
+            Format::H265 { .. } => Depacketiser::H265(h265::H265::new()),
             Format::Vp8 => Depacketiser::Vp8(vp8::Vp8::default()),
             Format::Vp9 => Depacketiser::Vp9(vp9::Vp9::default()),
             Format::Av1 => Depacketiser::Av1(av1::Av1::default()),
@@ -103,6 +105,17 @@ impl Depacketiser {
             Depacketiser::Aac(machine) => machine.push(piece, out),
             Depacketiser::Latm(machine) => machine.push(piece, out),
             Depacketiser::Audio(machine) => machine.push(piece, out),
+        }
+    }
+
+    /// NAL units that no decoder reads and audio units without bytes, so far: left out, and no loss.
+    pub(crate) fn skipped(&self) -> u64 {
+        match self {
+            Depacketiser::H264(machine) => machine.skipped(),
+            Depacketiser::H265(machine) => machine.skipped(),
+            Depacketiser::Aac(machine) => machine.skipped(),
+            Depacketiser::Vp8(_) | Depacketiser::Vp9(_) | Depacketiser::Av1(_) => 0,
+            Depacketiser::Latm(_) | Depacketiser::Audio(_) => 0,
         }
     }
 
