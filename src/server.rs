@@ -442,6 +442,7 @@ fn rtsp_settings(config: &Config) -> rtsp::Settings {
     let limits = &config.limits;
     rtsp::Settings {
         udp_ports: config.rtsp.udp_ports.map(|ports| ports.first..=ports.last),
+        path_prefix: config.rtsp.path_prefix.clone(),
         connections_max: limits.connections as usize,
         unauthenticated_per_address: limits.unauthenticated_per_ip as usize,
         unauthenticated_lifetime: limits.unauthenticated_lifetime.0,

@@ -97,6 +97,10 @@ pub(crate) struct Rtsp {
     /// Ports for RTP and RTCP over UDP, such as `20000-20999`; default: any that the system gives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) udp_ports: Option<PortRange>,
+    /// What may stand before a stream's name, such as `live`: then `rtsp://HOST/live/gate` is stream `gate`, as `rtsp://HOST/gate`
+    /// is. Default: nothing.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) path_prefix: String,
 }
 
 impl Default for Rtsp {
@@ -107,6 +111,7 @@ impl Default for Rtsp {
             public_url: None,
             digest_md5: true,
             udp_ports: None,
+            path_prefix: String::new(),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::protocol::rtsp_client::{self, Incoming};
 
 /// A client that nobody refuses: requests to units. Every answer is one that a client can read.
 pub(crate) fn rtsp_push(data: &[u8]) {
-    let mut door = Door { session: Session::new("0123456789abcdef".into(), true), feed: None, ended: false };
+    let mut door = Door { session: Session::new("0123456789abcdef".into(), true, "live"), feed: None, ended: false };
     let (mut rest, start, mut millis) = (data, Instant::now(), 0);
     while let Ok(Some((item, taken))) = wire::next(rest) {
         rest = &rest[taken..];

@@ -14,13 +14,14 @@ use tracing::{debug, info, warn};
 use super::Rtsp;
 use super::gate::{Claimant, Credential, Denied, Permit};
 use super::limits::Slot;
-use super::recording::Recording;
+use super::recording::{Intake, Recording};
 use super::udp::{self, Pair};
 use crate::live::Ended;
 use crate::protocol::rtp::receive::{Moment, Receiver};
 use crate::protocol::rtsp::session::{self, Ask, Reply, Session, TIMEOUT_SECONDS};
 use crate::protocol::rtsp::transport::Lower;
 use crate::protocol::rtsp::wire::{self, Item, Request, WireError};
+use crate::protocol::sdp::Format;
 
 /// Read at once while recording: many packets a wake-up.
 const READ_BYTES: usize = 64 << 10;
@@ -80,6 +81,8 @@ struct Connection {
     slot: Slot,
     session: Session,
     buffer: BytesMut,
+    /// What a datagram is received into; empty while there are no ports for them.
+    datagram: Vec<u8>,
     replies: Vec<u8>,
     permit: Option<Permit>,
     /// Ports of each track that was set up, in the order of the session's tracks; empty for interleaved tracks.
@@ -104,12 +107,15 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         return;
     }
     let now = Instant::now();
+    let id = format!("{:032x}", u128::from_le_bytes(random));
+    let session = Session::new(id, !about.encrypted, &door.settings().path_prefix);
     let mut connection = Connection {
         door,
         about,
         slot,
-        session: Session::new(format!("{:032x}", u128::from_le_bytes(random)), !about.encrypted),
+        session,
         buffer: BytesMut::new(),
+        datagram: Vec::new(),
         replies: Vec::new(),
         permit: None,
         pairs: Vec::new(),
@@ -117,15 +123,17 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         since: now,
         alive: now,
     };
-    let end = loop {
+    loop {
         let event = connection.select(&mut stream, &shutdown).await;
         let applied = connection.apply(event).await;
         let written = connection.write(&mut stream).await;
-        if let Err(end) = applied.and(written) {
-            break end;
+        let Err(end) = applied.and(written) else { continue };
+        connection.end_session(&end).await;
+        if !matches!(end, End::Teardown) {
+            break;
         }
-    };
-    connection.end(end).await;
+        connection.begin_anew();
+    }
     // Tells TLS peers that this is the end, and not an attacker's cut.
     let _ = tokio::time::timeout(WRITE_TIMEOUT, stream.shutdown()).await;
 }
@@ -199,6 +207,9 @@ impl Connection {
         let at = self.at();
         let mut requests = 0;
         loop {
+            if wire::is_no_packet(&self.buffer) && self.skip_garbage() {
+                continue;
+            }
             let (request, taken) = match wire::next(&self.buffer) {
                 Ok(None) => return Ok(()),
                 Ok(Some((Item::Data { channel, payload }, taken))) => {
@@ -210,6 +221,9 @@ impl Connection {
                 Ok(Some((Item::Request(request), taken))) => (Some(request), taken),
                 Ok(Some((Item::Response, taken))) => (None, taken),
                 Err(error) => {
+                    if self.skip_garbage() {
+                        continue;
+                    }
                     self.queue(session::write(error.status(), &error.to_string(), &[]));
                     return Err(End::Wire(error));
                 }
@@ -227,16 +241,31 @@ impl Connection {
         }
     }
 
+    /// Leaves out bytes between interleaved packets that are none, up to the next packet or request: some cameras put them
+    /// there. False when nothing is recorded over this connection, or there were too many.
+    fn skip_garbage(&mut self) -> bool {
+        let Some(recording) = &mut self.recording else { return false };
+        if !self.pairs.is_empty() {
+            return false;
+        }
+        let garbage = wire::garbage(&self.buffer, |channel| recording.has_channel(channel));
+        self.buffer.advance(garbage);
+        recording.garbage(garbage)
+    }
+
     /// Takes what the sockets hold, up to a bound; whether there was anything.
     fn take_datagrams(&mut self) -> bool {
         let at = self.at();
-        let mut buffer = [0; udp::MAX_DATAGRAM];
+        if self.pairs.is_empty() {
+            return false;
+        }
+        self.datagram.resize(udp::MAX_DATAGRAM, 0);
         let (mut any, mut heard) = (false, false);
         for (track, pair) in self.pairs.iter_mut().enumerate() {
             for which in [udp::RTP, udp::RTCP] {
                 // Bounded, so that one track cannot starve the connection.
                 for _ in 0..64 {
-                    let Some(bytes) = pair.receive(which, &mut buffer) else { break };
+                    let Some(bytes) = pair.receive(which, &mut self.datagram) else { break };
                     any = true;
                     heard |= which == udp::RTP;
                     if let Some(recording) = &mut self.recording {
@@ -335,6 +364,8 @@ impl Connection {
                 self.slot.known();
                 self.permit = Some(permit);
                 let reply = self.session.announce(request);
+                // Announced again, before anything was recorded.
+                self.pairs.clear();
                 if reply.status != 200 {
                     self.log_refusal(request, &reply);
                 }
@@ -380,28 +411,32 @@ impl Connection {
             Ok(sink) => sink,
             Err(denied) => return self.deny(request, denied),
         };
-        let Some(receivers) = self.receivers(datagrams) else {
+        let Some(intakes) = self.intakes(datagrams) else {
             return self.session.refuse(request, 500, "Internal Server Error");
         };
-        info!(stream = %permit.stream, peer = %self.about.peer, protocol, tracks = receivers.len(), "publishing starts");
+        info!(stream = %permit.stream, peer = %self.about.peer, protocol, tracks = intakes.len(), "publishing starts");
         let now = Instant::now();
         self.recording =
-            Some(Recording::new(permit.stream.clone(), self.about.peer, self.session.tracks(), receivers, sink, now));
+            Some(Recording::new(permit.stream.clone(), self.about.peer, self.session.tracks(), intakes, sink, now));
         self.alive = now;
         self.session.record(request)
     }
 
-    /// A receiver for each track, in the order of SETUP; tracks are numbered in the order of the description.
-    fn receivers(&self, datagrams: bool) -> Option<Vec<Receiver>> {
-        let tracks = self.session.tracks();
-        let receiver = |media: usize| {
-            let number = 1 + tracks.iter().filter(|other| other.media < media).count();
+    /// How each track is received, in the order of SETUP; those that we store are numbered in the order of the description.
+    fn intakes(&self, datagrams: bool) -> Option<Vec<Intake>> {
+        let (tracks, all) = (self.session.tracks(), self.session.media());
+        let intake = |media: usize| {
+            if let Format::Unknown { what } = &all.get(media)?.format {
+                return Some(Intake::LeftOut(what.clone()));
+            }
+            let known = |media: usize| !matches!(all[media].format, Format::Unknown { .. });
+            let number = 1 + tracks.iter().filter(|other| other.media < media && known(other.media)).count();
             let mut ssrc = [0u8; 4];
             getrandom::fill(&mut ssrc).ok()?;
             let id = TrackId(u32::try_from(number).ok()?);
-            Receiver::new(id, self.session.media().get(media)?, datagrams, u32::from_le_bytes(ssrc))
+            Receiver::new(id, all.get(media)?, datagrams, u32::from_le_bytes(ssrc)).map(Box::new).map(Intake::Received)
         };
-        tracks.iter().map(|track| receiver(track.media)).collect()
+        tracks.iter().map(|track| intake(track.media)).collect()
     }
 
     fn deny(&self, request: &Request, denied: Denied) -> Reply {
@@ -441,7 +476,16 @@ impl Connection {
         }
     }
 
-    async fn end(mut self, end: End) {
+    /// A session ended by TEARDOWN: the client may announce another, and has to show its credential again.
+    fn begin_anew(&mut self) {
+        self.session.reset();
+        self.pairs.clear();
+        self.permit = None;
+        self.since = Instant::now();
+        self.alive = self.since;
+    }
+
+    async fn end_session(&mut self, end: &End) {
         if self.recording.is_some() && !self.pairs.is_empty() && !matches!(end, End::Publisher(_) | End::Revoked) {
             self.drain().await;
         }

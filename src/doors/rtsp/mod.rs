@@ -32,6 +32,8 @@ use limits::{Limits, Slot};
 pub(crate) struct Settings {
     /// Ports for RTP and RTCP datagrams; none for any that the system gives.
     pub udp_ports: Option<RangeInclusive<u16>>,
+    /// What may stand before a stream's name in a path, such as `live`. Default: nothing.
+    pub path_prefix: String,
     /// Most connections. Default 20,000.
     pub connections_max: usize,
     /// Most connections of one address that have shown no credential. Default 200.
@@ -46,6 +48,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             udp_ports: None,
+            path_prefix: String::new(),
             connections_max: 20_000,
             unauthenticated_per_address: 200,
             unauthenticated_lifetime: Duration::from_secs(10),
@@ -83,6 +86,7 @@ impl Rtsp {
     /// Takes the limits of these settings from now on; who is connected stays.
     pub(crate) fn set_limits(&self, fresh: &Settings) {
         let mut settings = self.settings.write().unwrap_or_else(PoisonError::into_inner);
+        settings.path_prefix.clone_from(&fresh.path_prefix);
         settings.connections_max = fresh.connections_max;
         settings.unauthenticated_per_address = fresh.unauthenticated_per_address;
         settings.unauthenticated_lifetime = fresh.unauthenticated_lifetime;

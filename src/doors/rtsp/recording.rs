@@ -19,11 +19,32 @@ const REPORT_EVERY: Duration = Duration::from_secs(5);
 /// Between looks at the time, and at whether the credential is still in force (revoked within 5 s).
 const TICK: Duration = Duration::from_secs(1);
 
-/// What an interleaved channel carries.
+/// Most bytes of a session that are no packets, and are left out between those that are.
+const GARBAGE_MAX: u64 = 16 << 20;
+
+/// What an interleaved channel carries; tracks in the order of SETUP.
 #[derive(Clone, Copy)]
 struct Channel {
     track: u8,
     is_rtcp: bool,
+}
+
+/// What becomes of the packets of a track that was set up.
+pub(super) enum Intake {
+    /// They are stored.
+    Received(Box<Receiver>),
+    /// Nobody here knows the format, named for people: they are counted, and left out.
+    LeftOut(String),
+}
+
+/// A track that was set up.
+enum Track {
+    /// The feed knows it by this number.
+    Fed(usize),
+    LeftOut {
+        what: String,
+        packets: u64,
+    },
 }
 
 /// A stream being taken in.
@@ -31,8 +52,11 @@ pub(super) struct Recording {
     stream: StreamName,
     peer: SocketAddr,
     channels: [Option<Channel>; 256],
+    tracks: Vec<Track>,
     /// RTCP channel of each track; none for datagrams.
     report_channels: Vec<Option<u8>>,
+    /// Bytes between packets that were none.
+    garbage: u64,
     feed: Feed,
     sink: Sink,
     since: Instant,
@@ -43,19 +67,19 @@ pub(super) struct Recording {
 }
 
 impl Recording {
-    /// Takes `tracks`, each by the receiver at the same place.
+    /// Takes `tracks`, each as the intake at the same place says.
     pub(super) fn new(
         stream: StreamName,
         peer: SocketAddr,
-        tracks: &[SetUp],
-        receivers: Vec<Receiver>,
+        set_up: &[SetUp],
+        intakes: Vec<Intake>,
         sink: Sink,
         now: Instant,
     ) -> Recording {
         let mut channels = [None; 256];
-        let mut report_channels = Vec::with_capacity(tracks.len());
-        // At most as many as a track set holds.
-        for (track, set_up) in (0u8..).zip(tracks) {
+        let mut report_channels = Vec::with_capacity(set_up.len());
+        // At most as many as a description has sections.
+        for (track, set_up) in (0u8..).zip(set_up) {
             match set_up.lower {
                 Lower::Interleaved { rtp, rtcp } => {
                     channels[usize::from(rtp)] = Some(Channel { track, is_rtcp: false });
@@ -65,11 +89,26 @@ impl Recording {
                 Lower::Datagrams { .. } => report_channels.push(None),
             }
         }
+        let (mut tracks, mut receivers) = (Vec::new(), Vec::new());
+        for intake in intakes {
+            match intake {
+                Intake::Received(receiver) => {
+                    tracks.push(Track::Fed(receivers.len()));
+                    receivers.push(*receiver);
+                }
+                Intake::LeftOut(what) => {
+                    warn!(%stream, %peer, what, "a track is left out: this server does not store its format");
+                    tracks.push(Track::LeftOut { what, packets: 0 });
+                }
+            }
+        }
         Recording {
             stream,
             peer,
             channels,
+            tracks,
             report_channels,
+            garbage: 0,
             feed: Feed::new(receivers, now),
             sink,
             since: now,
@@ -81,19 +120,38 @@ impl Recording {
 
     /// A packet of the connection.
     pub(super) fn interleaved(&mut self, channel: u8, bytes: &[u8], at: Moment) {
-        match self.channels[usize::from(channel)] {
-            Some(Channel { track, is_rtcp: false }) => self.feed.rtp(usize::from(track), bytes, at),
-            Some(Channel { track, is_rtcp: true }) => self.feed.rtcp(usize::from(track), bytes, at),
-            // A channel that was not set up: the client's own business.
-            None => {}
+        // A channel that was not set up is the client's own business.
+        if let Some(Channel { track, is_rtcp }) = self.channels[usize::from(channel)] {
+            self.packet(usize::from(track), is_rtcp, bytes, at);
         }
+    }
+
+    /// Whether something comes by this channel.
+    pub(super) fn has_channel(&self, channel: u8) -> bool {
+        self.channels[usize::from(channel)].is_some()
+    }
+
+    /// So many bytes between packets were none. False when there were too many for the connection to go on.
+    pub(super) fn garbage(&mut self, bytes: usize) -> bool {
+        if self.garbage == 0 {
+            warn!(stream = %self.stream, peer = %self.peer, bytes, "bytes between RTP packets are none, and left out");
+        }
+        self.garbage += bytes as u64;
+        metrics::counter!("kinora_rtsp_garbage_bytes_total").increment(bytes as u64);
+        self.garbage <= GARBAGE_MAX
     }
 
     /// A datagram of the `track`-th pair of ports.
     pub(super) fn datagram(&mut self, track: usize, is_rtcp: bool, bytes: &[u8], at: Moment) {
-        match is_rtcp {
-            false => self.feed.rtp(track, bytes, at),
-            true => self.feed.rtcp(track, bytes, at),
+        self.packet(track, is_rtcp, bytes, at);
+    }
+
+    fn packet(&mut self, track: usize, is_rtcp: bool, bytes: &[u8], at: Moment) {
+        match (self.tracks.get_mut(track), is_rtcp) {
+            (Some(Track::Fed(track)), false) => self.feed.rtp(*track, bytes, at),
+            (Some(Track::Fed(track)), true) => self.feed.rtcp(*track, bytes, at),
+            (Some(Track::LeftOut { packets, .. }), false) => *packets += 1,
+            (Some(Track::LeftOut { .. }), true) | (None, _) => {}
         }
     }
 
@@ -110,7 +168,10 @@ impl Recording {
             return;
         }
         self.report_at = at.now + REPORT_EVERY;
-        for (track, report) in self.feed.reports(at.now).iter().enumerate() {
+        let reports = self.feed.reports(at.now);
+        for (track, set_up) in self.tracks.iter().enumerate() {
+            let Track::Fed(fed) = set_up else { continue };
+            let report = &reports[*fed];
             match (self.report_channels[track], pairs.get(track)) {
                 (Some(channel), _) => {
                     let length = u16::try_from(report.len()).expect("a report is far below 64 KiB");
@@ -158,6 +219,14 @@ impl Recording {
             // An end in this moment is told by the same log line.
             let _ = self.deliver().await;
         }
+        let left_out: Vec<_> = self
+            .tracks
+            .iter()
+            .filter_map(|track| match track {
+                Track::LeftOut { what, packets } => Some(format!("{packets} packets of {what}")),
+                Track::Fed(_) => None,
+            })
+            .collect();
         let counters: Vec<_> = self.feed.counters().collect();
         let sum = |field: fn(&crate::protocol::rtp::receive::Counters) -> u64| counters.iter().map(field).sum::<u64>();
         let (lost, late, malformed) = (sum(|c| c.lost), sum(|c| c.late), sum(|c| c.malformed));
@@ -168,7 +237,8 @@ impl Recording {
         let seconds = at.now.saturating_duration_since(self.since).as_secs();
         info!(
             stream = %self.stream, peer = %self.peer, why, seconds, packets = sum(|c| c.packets), units = sum(|c| c.units),
-            lost, late, malformed, wrong_type, wrong_source, "publishing ends"
+            lost, late, malformed, skipped = sum(|c| c.skipped), wrong_type, wrong_source, left_out = left_out.join(", "), garbage = self.garbage,
+            "publishing ends"
         );
         self.sink.finish().await;
     }

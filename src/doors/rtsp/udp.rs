@@ -10,8 +10,8 @@ use tokio::net::UdpSocket;
 /// Datagrams of strangers that are dropped in one go.
 const FOREIGN_AT_ONCE: usize = 16;
 
-/// Largest datagram taken.
-pub(super) const MAX_DATAGRAM: usize = 9_000;
+/// Largest datagram that there is: none is cut.
+pub(super) const MAX_DATAGRAM: usize = 65_535;
 /// What the kernel may hold for us while the task is busy: about a second of 16 Mbit/s. The system may give less.
 const RECEIVE_BUFFER: usize = 2 << 20;
 /// Tries until a free even port with a free odd one above it is found.

@@ -13,7 +13,7 @@ use crate::protocol::sdp::{self, Description, Format, Media};
 /// Seconds without a sign of life after which a session ends.
 pub(crate) const TIMEOUT_SECONDS: u64 = 60;
 
-const METHODS: &str = "OPTIONS, ANNOUNCE, SETUP, RECORD, GET_PARAMETER, SET_PARAMETER, TEARDOWN";
+const METHODS: &str = "OPTIONS, ANNOUNCE, SETUP, RECORD, PAUSE, GET_PARAMETER, SET_PARAMETER, TEARDOWN";
 
 /// An answer, ready for the wire.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,7 +35,7 @@ pub(crate) enum Ask {
     SetUp { media: usize, lower: Lower },
     /// Take the stream. Then [`Session::record`], else [`Session::refuse`].
     Record,
-    /// Send this and end.
+    /// Send this and end the session; the connection stays, and may announce another.
     Teardown(Reply),
 }
 
@@ -62,6 +62,8 @@ pub(crate) struct Session {
     id: String,
     /// Over TLS packets stay inside the connection.
     datagrams_allowed: bool,
+    /// What may stand before a stream's name in a path, without slashes at its ends; may be empty.
+    path_prefix: String,
     state: State,
     uri: String,
     media: Vec<Media>,
@@ -69,16 +71,25 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// A session called `id`, before its first request.
-    pub(crate) fn new(id: String, datagrams_allowed: bool) -> Session {
+    /// A session called `id`, before its first request. `path_prefix` may stand before names of streams (`rtsp.path_prefix`).
+    pub(crate) fn new(id: String, datagrams_allowed: bool, path_prefix: &str) -> Session {
         Session {
             id,
             datagrams_allowed,
+            path_prefix: path_prefix.trim_matches('/').to_owned(),
             state: State::Start,
             uri: String::new(),
             media: Vec::new(),
             set_up: Vec::new(),
         }
+    }
+
+    /// The session is over; another may begin.
+    pub(crate) fn reset(&mut self) {
+        self.state = State::Start;
+        self.uri.clear();
+        self.media.clear();
+        self.set_up.clear();
     }
 
     /// What was set up, in the order of SETUP.
@@ -96,8 +107,10 @@ impl Session {
         if sequence(request).is_none() {
             return self.no(request, 400, "no CSeq");
         }
-        if request.header("Require").is_some() {
-            return self.no(request, 551, "no option of RTSP is supported");
+        if let Some(options) = request.header("Require") {
+            // RFC 2326 section 12.43: the answer lists what is not supported, so that the client can do without.
+            let unsupported = [(headers::UNSUPPORTED, options)];
+            return Ask::Reply(self.reply(request, 551, "Option not supported", &unsupported));
         }
         if let Some(session) = request.header("Session") {
             let id = session.split(';').next().unwrap_or_default().trim();
@@ -108,12 +121,14 @@ impl Session {
         match (request.method.as_str(), self.state) {
             ("OPTIONS", _) => Ask::Reply(self.reply(request, 200, "OK", &[(headers::PUBLIC, METHODS)])),
             ("GET_PARAMETER" | "SET_PARAMETER", _) => Ask::Reply(self.ok(request)),
-            ("ANNOUNCE", State::Start) => match stream_name(&request.uri) {
+            ("ANNOUNCE", State::Start | State::Announced) => match stream_name(&request.uri, &self.path_prefix) {
                 Ok(name) => Ask::Announce(name),
                 Err(why) => self.no(request, 400, &why),
             },
             ("SETUP", State::Announced) => self.offer(request),
-            ("RECORD", State::Announced) if self.set_up.is_empty() => self.no(request, 455, "nothing is set up"),
+            ("RECORD", State::Announced) if !self.set_up.iter().any(|track| self.is_known(track.media)) => {
+                self.no(request, 455, "no track is set up that this server can store")
+            }
             ("RECORD", State::Announced) => Ask::Record,
             ("RECORD", State::Recording) => Ask::Reply(self.ok(request)),
             ("TEARDOWN", State::Announced | State::Recording) => Ask::Teardown(self.ok(request)),
@@ -125,8 +140,9 @@ impl Session {
             ("SETUP", State::Start) => {
                 self.no(request, 455, "ANNOUNCE comes first: playing over RTSP is not supported")
             }
-            ("PAUSE", _) => self.no(request, 405, "a recording cannot be paused"),
-            ("ANNOUNCE" | "SETUP" | "RECORD" | "TEARDOWN", _) => {
+            // Harmless: a client that sends nothing for a while leaves a gap, and RECORD is answered at any time.
+            ("PAUSE", State::Announced | State::Recording) => Ask::Reply(self.ok(request)),
+            ("ANNOUNCE" | "SETUP" | "RECORD" | "PAUSE" | "TEARDOWN", _) => {
                 self.no(request, 455, "Method Not Valid In This State")
             }
             _ => self.no(request, 501, "Not Implemented"),
@@ -148,6 +164,7 @@ impl Session {
         if let Err(why) = playable(&description) {
             return self.refuse(request, 415, &why);
         }
+        self.reset();
         self.media = description.media;
         self.uri = request.uri.clone();
         self.state = State::Announced;
@@ -215,9 +232,6 @@ impl Session {
         if self.set_up.iter().any(|track| track.media == media) {
             return self.no(request, 455, "this media section is set up already");
         }
-        if let Format::Unknown { what } = &self.media[media].format {
-            return self.no(request, 415, &format!("{what} is not supported: leave this track out"));
-        }
         let offers = transport::offers(request.header("Transport").unwrap_or_default());
         match offers.iter().find_map(|offer| self.accept(*offer)) {
             Some(lower) => Ask::SetUp { media, lower },
@@ -256,12 +270,24 @@ impl Session {
         }
     }
 
+    /// Whether the format of a media section is one that we store. Of others packets are taken, and left out.
+    fn is_known(&self, media: usize) -> bool {
+        self.media.get(media).is_some_and(|media| !matches!(media.format, Format::Unknown { .. }))
+    }
+
     /// The media section of a control URL: absolute, or relative to the announced URL (RFC 2326 appendix C.1.1).
     fn find(&self, uri: &str) -> Option<usize> {
+        let plain = without_query(uri);
+        self.find_as(uri, &self.uri)
+            // A query belongs to no control URL; GStreamer writes that of the announced URL behind the control.
+            .or_else(|| (plain != uri).then(|| self.find_as(&plain, &without_query(&self.uri))).flatten())
+    }
+
+    fn find_as(&self, uri: &str, announced: &str) -> Option<usize> {
         let given = |media: &Media| media.control.as_deref().unwrap_or("*").to_owned();
         let exact = self.media.iter().position(|media| given(media) == uri);
         let relative = |control: &str| {
-            let base = self.uri.trim_end_matches('/');
+            let base = announced.trim_end_matches('/');
             uri.strip_prefix(base).is_some_and(|rest| rest.strip_prefix('/') == Some(control))
         };
         let exact = exact.or_else(|| self.media.iter().position(|media| relative(&given(media))));
@@ -277,7 +303,7 @@ impl Session {
         };
         // `*` or nothing, and one section: the session's own URL.
         let alone =
-            || (self.media.len() == 1 && uri.trim_end_matches('/') == self.uri.trim_end_matches('/')).then_some(0);
+            || (self.media.len() == 1 && uri.trim_end_matches('/') == announced.trim_end_matches('/')).then_some(0);
         exact.or_else(by_last_part).or_else(alone)
     }
 }
@@ -311,8 +337,17 @@ fn one_line(text: &str) -> String {
     text.chars().take(1_024).map(|c| if c.is_ascii() && !c.is_ascii_control() { c } else { '?' }).collect()
 }
 
-/// `rtsp://host:8554/name`, a query ignored.
-fn stream_name(uri: &str) -> Result<StreamName, String> {
+/// `rtsp://host/name?query/streamid=0` or `rtsp://host/name/streamid=0?query`, without the query.
+fn without_query(uri: &str) -> String {
+    let Some((before, query)) = uri.split_once('?') else { return uri.to_owned() };
+    match query.split_once('/') {
+        Some((_, control)) => format!("{}/{control}", before.trim_end_matches('/')),
+        None => before.to_owned(),
+    }
+}
+
+/// `rtsp://host:8554/name` or `rtsp://host:8554/prefix/name`, a query ignored.
+fn stream_name(uri: &str, prefix: &str) -> Result<StreamName, String> {
     let lower = uri.get(..8).unwrap_or(uri).to_ascii_lowercase();
     let rest = match (lower.strip_prefix("rtsp://"), lower.strip_prefix("rtsps://")) {
         (Some(_), _) => &uri[7..],
@@ -321,7 +356,15 @@ fn stream_name(uri: &str) -> Result<StreamName, String> {
     };
     let path = rest.split_once('/').map_or("", |(_, path)| path);
     let path = path.split(['?', '#']).next().unwrap_or_default();
-    StreamName::new(path.strip_suffix('/').unwrap_or(path)).map_err(|error| error.to_string())
+    let path = path.trim_matches('/');
+    let name = path.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/')).unwrap_or(path);
+    StreamName::new(name).map_err(|error| match name.split_once('/') {
+        // Many programs publish to /live/NAME unless they are told otherwise.
+        Some((first, _)) => {
+            format!("{error}; publish to /NAME, or set rtsp.path_prefix = \"{first}\" to accept /{first}/NAME for it")
+        }
+        None => error.to_string(),
+    })
 }
 
 /// Refuses descriptions without any track that we can take.
@@ -343,7 +386,10 @@ fn playable(description: &Description) -> Result<(), String> {
         .collect();
     match names.as_slice() {
         [] => Err("nothing is announced".into()),
-        names => Err(format!("no supported track: {}", names.join(", "))),
+        names => Err(format!(
+            "no supported track: {}; send H264, H265, VP8, VP9 or AV1 video, or AAC, Opus or G.711 audio",
+            names.join(", ")
+        )),
     }
 }
 

@@ -86,6 +86,24 @@ pub(crate) fn next(buffer: &[u8]) -> Result<Option<(Item<'_>, usize)>, WireError
     }
 }
 
+/// Whether `buffer` starts with a packet of another kind than RTP and RTCP, both of version 2 (RFC 3550 section 5.1): bytes that
+/// a sender left between its packets may look like the beginning of one. False while too few bytes are here.
+pub(crate) fn is_no_packet(buffer: &[u8]) -> bool {
+    matches!(buffer, [b'$', _, high, low, first, ..] if (*high, *low) != (0, 0) && first >> 6 != 2)
+}
+
+/// Bytes to leave out until something follows that looks like a packet on one of these channels, or a request; at least one.
+pub(crate) fn garbage(buffer: &[u8], is_channel: impl Fn(u8) -> bool) -> usize {
+    const METHODS: [&[u8]; 7] =
+        [b"OPTIONS ", b"TEARDOWN ", b"RECORD ", b"PAUSE ", b"GET_PARAMETER ", b"SET_PARAMETER ", b"ANNOUNCE "];
+    let starts = |at: &usize| {
+        let rest = &buffer[*at..];
+        let packet = rest[0] == b'$' && rest.get(1).is_none_or(|channel| is_channel(*channel)) && !is_no_packet(rest);
+        packet || METHODS.iter().any(|method| rest.iter().zip(*method).all(|(byte, wanted)| byte == wanted))
+    };
+    (1..buffer.len()).find(starts).unwrap_or(buffer.len())
+}
+
 fn data(rest: &[u8]) -> Option<(Item<'_>, usize)> {
     let (header, after) = rest.split_first_chunk::<4>()?;
     let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
@@ -196,6 +214,25 @@ fn body_length(head: &[u8]) -> Result<usize, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn garbage_ends_where_a_packet_or_a_request_begins() {
+        let known = |channel: u8| channel < 2;
+        let check = |bytes: &[u8], expected: usize| assert_eq!(garbage(bytes, known), expected, "{bytes:?}");
+        check(b"xx$\x00\x00\x04\x80\x60ab", 2);
+        // Another channel, another version, and then a packet.
+        check(b"$\x09\x00\x04\x80$\x00\x00\x04\x20ab$\x01\x00\x01\x80", 12);
+        check(b"\xffTEARDOWN rtsp://h/s RTSP/1.0\r\n", 1);
+        // What may become one when more bytes come is kept.
+        check(b"\xff\xffTEAR", 2);
+        check(b"\xff\xff$", 2);
+        check(b"$\x00\x00", 3);
+        assert!(
+            is_no_packet(b"$\x00\x00\x04\x20")
+                && !is_no_packet(b"$\x00\x00\x04")
+                && !is_no_packet(b"$\x00\x00\x00\x20")
+        );
+    }
 
     /// Items of `bytes` when they come in two parts, cut at `cut`.
     fn items(bytes: &[u8], cut: usize) -> (Vec<String>, Option<WireError>) {

@@ -6,8 +6,8 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use media::Timescale;
-use media::codec::aac;
 use media::codec::bits::BitReader;
+use media::codec::{aac, nal};
 
 use crate::protocol::rtp::depacketise::Layout;
 
@@ -56,8 +56,8 @@ pub(in crate::protocol) fn read(payload_type: Option<u8>, rtpmap: Option<&str>, 
         (Some(rtpmap), _) => rtpmap,
         (None, Some(0)) => "PCMU/8000",
         (None, Some(8)) => "PCMA/8000",
-        (None, Some(number)) => return (Format::Unknown { what: format!("payload type {number}") }, 90_000),
-        (None, None) => return (Format::Unknown { what: "no payload type".into() }, 90_000),
+        (None, Some(number)) => return (Format::Unknown { what: unmapped(number) }, 90_000),
+        (None, None) => return (Format::Unknown { what: "a section without a payload type".into() }, 90_000),
     };
     let mut parts = rtpmap.split('/');
     let encoding = parts.next().unwrap_or_default().trim();
@@ -73,7 +73,7 @@ pub(in crate::protocol) fn read(payload_type: Option<u8>, rtpmap: Option<&str>, 
         "VP8" if rate == 90_000 => Ok(Format::Vp8),
         "VP9" if rate == 90_000 => Ok(Format::Vp9),
         "AV1" if rate == 90_000 => Ok(Format::Av1),
-        "MPEG4-GENERIC" => mpeg4_generic(&parameters, rate),
+        "MPEG4-GENERIC" => mpeg4_generic(&parameters, rate, channels),
         "MP4A-LATM" => latm(&parameters, rate),
         // The rtpmap always says two channels (RFC 7587 section 7); two decode a mono source rightly as well.
         "OPUS" if rate == 48_000 => {
@@ -84,6 +84,32 @@ pub(in crate::protocol) fn read(payload_type: Option<u8>, rtpmap: Option<&str>, 
         _ => Err(format!("{}/{rate}/{channels}", shown(encoding))),
     };
     (format.unwrap_or_else(|what| Format::Unknown { what }), rate)
+}
+
+/// A payload type without an `a=rtpmap` line, for people: what it means by itself (RFC 3551 section 6), or what is missing.
+fn unmapped(number: u8) -> String {
+    let name = match number {
+        3 => "GSM audio",
+        4 => "G.723 audio",
+        5 | 6 | 16 | 17 => "DVI4 audio",
+        7 => "LPC audio",
+        9 => "G.722 audio",
+        10 | 11 => "L16 audio",
+        12 => "QCELP audio",
+        13 => "comfort noise",
+        14 => "MPEG audio (MP3)",
+        15 => "G.728 audio",
+        18 => "G.729 audio",
+        25 => "CelB video",
+        26 => "JPEG video",
+        28 => "nv video",
+        31 => "H.261 video",
+        32 => "MPEG-1 or MPEG-2 video",
+        33 => "MPEG-TS",
+        34 => "H.263 video",
+        _ => return format!("payload type {number} without a line a=rtpmap:{number} that names its codec"),
+    };
+    format!("{name} (payload type {number})")
 }
 
 /// A name from the wire, cut and cleaned for messages.
@@ -98,7 +124,7 @@ impl<'a> Parameters<'a> {
     fn get(&self, name: &str) -> Option<&'a str> {
         self.0.split(';').find_map(|part| {
             let (key, value) = part.split_once('=')?;
-            key.trim().eq_ignore_ascii_case(name).then_some(value.trim())
+            key.trim().eq_ignore_ascii_case(name).then_some(value.trim().trim_matches('"'))
         })
     }
 
@@ -106,11 +132,12 @@ impl<'a> Parameters<'a> {
         self.get(name)?.parse().ok()
     }
 
-    /// Comma-separated NAL units in base64; what is none is left out, the sets may come in band.
+    /// Comma-separated NAL units in base64; what is none is left out, the sets may come in band. Some have start codes
+    /// (ITU-T H.264 annex B) before them, behind them (GW Security), or between several.
     fn nals(&self, name: &str) -> Vec<Bytes> {
         let Some(value) = self.get(name) else { return Vec::new() };
         let decoded = value.split(',').filter_map(|part| BASE64.decode(part.trim()).ok());
-        decoded.filter(|nal| !nal.is_empty()).map(Bytes::from).collect()
+        decoded.flat_map(|bytes| nal::parted(&bytes).map(Bytes::copy_from_slice).collect::<Vec<_>>()).collect()
     }
 }
 
@@ -137,9 +164,11 @@ fn h265(parameters: &Parameters<'_>) -> Result<Format, String> {
     Ok(Format::H265 { vps: nals("sprop-vps"), sps: nals("sprop-sps"), pps: nals("sprop-pps") })
 }
 
-fn mpeg4_generic(parameters: &Parameters<'_>, rate: u32) -> Result<Format, String> {
+/// Without a `config` it is taken for AAC-LC as its `rtpmap` describes it; Hikvision's recorders leave it out.
+fn mpeg4_generic(parameters: &Parameters<'_>, rate: u32, channels: u16) -> Result<Format, String> {
+    // The mode only names sizes that are given as well (RFC 3640 section 3.3): encoders leave it out, and write AAC_hbr.
     let mode = parameters.get("mode").unwrap_or_default();
-    if !mode.eq_ignore_ascii_case("AAC-hbr") && !mode.eq_ignore_ascii_case("AAC-lbr") {
+    if !mode.is_empty() && !mode.to_ascii_uppercase().starts_with("AAC") {
         return Err(format!("MPEG4-GENERIC with mode {}", shown(mode)));
     }
     let bits = |name| parameters.number(name).unwrap_or(0);
@@ -158,7 +187,10 @@ fn mpeg4_generic(parameters: &Parameters<'_>, rate: u32) -> Result<Format, Strin
     if others.iter().any(|name| bits(name) != 0) {
         return Err("MPEG4-GENERIC with further AU header fields".into());
     }
-    let config = hex(parameters.get("config").unwrap_or_default()).ok_or("MPEG4-GENERIC without a config")?;
+    let config = match parameters.get("config") {
+        Some(config) => hex(config).ok_or("MPEG4-GENERIC with a config that is not hexadecimal")?,
+        None => aac::lc_config(rate, channels).ok_or("MPEG4-GENERIC without a config")?,
+    };
     let samples = samples(&config, rate)?;
     let layout = Layout { size_bits: size as u8, index_bits: index as u8, delta_bits: delta as u8 };
     Ok(Format::Aac { config, layout, samples })
@@ -242,6 +274,55 @@ mod tests {
     }
 
     #[test]
+    fn static_types_that_we_do_not_take_are_named() {
+        let named = |number| match read(Some(number), None, "").0 {
+            Format::Unknown { what } => what,
+            known => panic!("{known:?}"),
+        };
+        assert_eq!(named(14), "MPEG audio (MP3) (payload type 14)");
+        assert_eq!(named(26), "JPEG video (payload type 26)");
+        assert_eq!(named(33), "MPEG-TS (payload type 33)");
+        assert_eq!(named(96), "payload type 96 without a line a=rtpmap:96 that names its codec");
+    }
+
+    #[test]
+    fn aac_is_taken_however_its_mode_is_spelt() {
+        let sizes = "sizeLength=13; indexLength=3; indexDeltaLength=3";
+        let layout = Layout { size_bits: 13, index_bits: 3, delta_bits: 3 };
+        let expected = Format::Aac { config: Bytes::from_static(&[0x11, 0x90]), layout, samples: 1024 };
+        for rest in
+            ["; mode=AAC-hbr; config=1190", "; mode=AAC_hbr; config=1190", "; config=\"1190\"", "; mode=AAC-hbr", ""]
+        {
+            let fmtp = format!("streamtype=5; {sizes}{rest}");
+            assert_eq!(read(Some(97), Some("MPEG4-GENERIC/48000/2"), &fmtp).0, expected, "{rest}");
+        }
+        let fmtp = "streamtype=3;profile-level-id=14;mode=AAC-hbr;config=1190;sizeLength=13";
+        let layout = Layout { size_bits: 13, index_bits: 0, delta_bits: 0 };
+        let expected = Format::Aac { config: Bytes::from_static(&[0x11, 0x90]), layout, samples: 1024 };
+        assert_eq!(read(Some(97), Some("MPEG4-GENERIC/48000/2"), fmtp).0, expected);
+    }
+
+    #[test]
+    fn parameter_sets_with_start_codes_are_parted() {
+        let (sps, pps) = (&[0x67, 0x42, 9][..], &[0x68, 7][..]);
+        let code = &[0, 0, 0, 1][..];
+        let base64 = |parts: &[&[u8]]| BASE64.encode(parts.concat());
+        let forms = [
+            format!("{},{}", base64(&[sps]), base64(&[pps])),
+            format!("{},{}", base64(&[code, sps]), base64(&[code, pps])),
+            format!("{},{}", base64(&[sps, code]), base64(&[pps, code])),
+            base64(&[code, sps, code, pps]),
+            base64(&[sps, &code[1..], pps]),
+            format!("\"{},{}\"", base64(&[sps]), base64(&[pps])),
+        ];
+        for form in forms {
+            let fmtp = format!("packetization-mode=1;sprop-parameter-sets={form}");
+            let expected = Format::H264 { sps: vec![Bytes::from_static(sps)], pps: vec![Bytes::from_static(pps)] };
+            assert_eq!(read(Some(96), Some("H264/90000"), &fmtp).0, expected, "{form}");
+        }
+    }
+
+    #[test]
     fn names_in_any_case() {
         assert_eq!(read(Some(96), Some("opus/48000/2"), "sprop-stereo=1"), (Format::Opus { channels: 2 }, 48_000));
         assert_eq!(read(Some(96), Some("opus/48000/2"), "sprop-stereo=0"), (Format::Opus { channels: 1 }, 48_000));
@@ -257,7 +338,8 @@ mod tests {
         assert_eq!(unknown("H263/90000", ""), "H263/90000/1");
         assert_eq!(unknown("H264/90000", "packetization-mode=2"), "H264 with packetization-mode 2 (interleaved)");
         assert_eq!(unknown("MPEG4-GENERIC/48000", "mode=AAC-hbr;config=1190"), "MPEG4-GENERIC without AU sizes");
-        assert_eq!(unknown("MPEG4-GENERIC/48000", "mode=AAC-hbr;sizelength=13"), "MPEG4-GENERIC without a config");
+        assert_eq!(unknown("MPEG4-GENERIC/47999", "mode=AAC-hbr;sizelength=13"), "MPEG4-GENERIC without a config");
+        assert_eq!(unknown("MPEG4-GENERIC/48000", "mode=CELP-cbr;config=1190"), "MPEG4-GENERIC with mode CELP-cbr");
         assert_eq!(unknown("MPEG4-GENERIC/0", ""), "MPEG4-GENERIC without a clock rate");
         assert_eq!(unknown("PCMU/16000", ""), "PCMU/16000/1");
         assert_eq!(unknown("MP4A-LATM/48000", ""), "MP4A-LATM with its configuration in band");

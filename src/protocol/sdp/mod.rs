@@ -1,10 +1,12 @@
 //! Session descriptions (RFC 8866) of RTP sessions: what is sent, in which format, under which control URL.
 //!
-//! Parsed by `sdp-types` within our limits, then read for the payload formats that we know. Not here: the offer and answer of WebRTC (`protocol/webrtc`).
+//! Not here: the offer and answer of WebRTC (`protocol/webrtc`), whose lines `sdp-types` parses within our limits.
 
 pub(super) mod format;
+mod sections;
 
 use sdp_types::Session;
+use sections::Section;
 
 pub(crate) use format::Format;
 
@@ -27,7 +29,7 @@ pub(crate) struct Description {
 pub(crate) struct Media {
     /// `video`, `audio`, ...
     pub kind: String,
-    /// The first payload type it names.
+    /// The first payload type whose format we know, else the first.
     pub payload_type: u8,
     /// Ticks of the RTP clock per second; never 0.
     pub clock_rate: u32,
@@ -53,15 +55,15 @@ pub(crate) enum SdpError {
 /// Reads a description.
 ///
 /// # Errors
-/// When it is beyond the limits or no SDP. A format we do not know is none.
+/// When it is beyond the limits, or no description at all. A format we do not know is no error.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Description, SdpError> {
-    Ok(Description { media: session(bytes)?.medias.iter().map(media).collect() })
+    Ok(Description { media: sections::read(bytes)?.iter().map(media).collect() })
 }
 
 /// The lines of a description within our limits.
 ///
 /// # Errors
-/// As [`parse`].
+/// When it is beyond the limits or no SDP (RFC 8866).
 pub(super) fn session(bytes: &[u8]) -> Result<Session, SdpError> {
     if bytes.len() > MAX_BYTES {
         return Err(SdpError::Long);
@@ -85,24 +87,17 @@ pub(super) fn session(bytes: &[u8]) -> Result<Session, SdpError> {
     Session::parse(bytes).map_err(|error| SdpError::Malformed(error.to_string()))
 }
 
-fn media(media: &sdp_types::Media) -> Media {
-    let payload_type = media.fmt.split_ascii_whitespace().next().and_then(|text| text.parse::<u8>().ok());
-    let payload_type = payload_type.filter(|number| *number < 128);
-    // `rtpmap:96 H264/90000`, `fmtp:96 ...`: the first that is about our payload type.
-    let about = |name: &'static str| {
-        attributes(media, name).find_map(|value| {
-            let (number, rest) = value.trim().split_once(' ')?;
-            (number.parse::<u8>().ok() == payload_type).then_some(rest.trim())
-        })
+fn media(section: &Section) -> Media {
+    let read = |payload_type: Option<u8>| {
+        let about = |name| payload_type.and_then(|number| section.about(name, number));
+        let (format, clock_rate) = format::read(payload_type, about("rtpmap"), about("fmtp").unwrap_or_default());
+        let control = section.attributes("control").next().map(str::to_owned);
+        Media { kind: section.kind.clone(), payload_type: payload_type.unwrap_or(0), clock_rate, format, control }
     };
-    let (format, clock_rate) = format::read(payload_type, about("rtpmap"), about("fmtp").unwrap_or_default());
-    Media {
-        kind: media.media.clone(),
-        payload_type: payload_type.unwrap_or(0),
-        clock_rate,
-        format,
-        control: attributes(media, "control").next().map(|control| control.trim().to_owned()),
-    }
+    // The first that we know; of none the first.
+    let mut all = section.payload_types.iter().map(|number| read(Some(*number)));
+    let known = all.find(|media| !matches!(media.format, Format::Unknown { .. }));
+    known.unwrap_or_else(|| read(section.payload_types.first().copied()))
 }
 
 /// Values of the attributes of this name.
@@ -174,11 +169,41 @@ pub(crate) mod tests {
         assert_eq!(parse(sdp("m=video 0 RTP/AVP 96\r\n", 17).as_bytes()), Err(SdpError::Media));
         assert_eq!(parse(sdp("a=x\r\n", 1_001).as_bytes()), Err(SdpError::Attributes));
         assert_eq!(parse(&vec![b'a'; 10 << 20]), Err(SdpError::Long));
-        for garbage in
-            ["", "\0", "hello", "v=1\r\n", "v=0\r\nm=\r\n", "v=0\r\nm=video x RTP/AVP 96\r\n", "v=0\r\n\u{0}=1\r\n"]
-        {
+        for garbage in ["", "\0", "hello", "v=1\r\n", "v=0\r\nm=\r\n", "v=0\r\nm=video 0\r\n"] {
             assert!(matches!(parse(garbage.as_bytes()), Err(SdpError::Malformed(_))), "{garbage:?}");
+            assert!(matches!(session(garbage.as_bytes()), Err(SdpError::Malformed(_))), "{garbage:?}");
         }
+    }
+
+    #[test]
+    fn lines_that_are_never_read_refuse_nothing() {
+        let expected = parse(FFMPEG.as_bytes()).expect("an SDP");
+        let changes: [(&str, &[u8]); 8] = [
+            ("o=- 0 0 IN IP4 127.0.0.1", b"o=camera"),
+            ("o=- 0 0 IN IP4 127.0.0.1", b"o=- 18446744073709551616 -1 IN IP4"),
+            ("s=No Name", b"s="),
+            ("s=No Name", b"s=\xc7\xb0\xc3\xc5 \xff"),
+            ("c=IN IP4 127.0.0.1", b"c=IN IP4"),
+            ("t=0 0", b"t=0 forever"),
+            ("t=0 0", b"hello"),
+            ("a=tool:libavformat LIBAVFORMAT_VERSION", b"a=range:npt=now-\r\nx"),
+        ];
+        for (line, other) in changes {
+            let (before, after) = FFMPEG.split_once(line).expect("it has this line");
+            let changed = [before.as_bytes(), other, after.as_bytes()].concat();
+            assert_eq!(parse(&changed), Ok(expected.clone()), "{:?}", String::from_utf8_lossy(other));
+        }
+        assert_eq!(parse(&[FFMPEG.as_bytes(), b"\0"].concat()), Ok(expected.clone()));
+        assert_eq!(parse(FFMPEG.replace("\r\n", "\r").as_bytes()), Ok(expected.clone()));
+        assert_eq!(parse(FFMPEG.replace("a=fmtp:96 ", "a=fmtp: 96\t").as_bytes()), Ok(expected));
+    }
+
+    #[test]
+    fn of_several_payload_types_the_first_known_is_taken() {
+        let sdp = "v=0\r\nm=video 0 RTP/AVP 97 96\r\na=rtpmap:97 rtx/90000\r\na=rtpmap:96 H265/90000\r\n";
+        let media = &parse(sdp.as_bytes()).expect("an SDP").media[0];
+        assert_eq!(media.payload_type, 96);
+        assert!(matches!(media.format, Format::H265 { .. }));
     }
 
     proptest! {

@@ -18,7 +18,7 @@ const URI: &str = "rtsp://h:8554/gate";
 const TCP: (&str, &str) = ("Transport", "RTP/AVP/TCP;unicast;interleaved=0-1;mode=record");
 
 fn announced(uri: &str, sdp: &str) -> Session {
-    let mut session = Session::new("id1".into(), true);
+    let mut session = Session::new("id1".into(), true, "");
     let announce = request("ANNOUNCE", uri, &[("Content-Type", "application/sdp")], sdp);
     assert!(matches!(session.request(&announce), Ask::Announce(_)));
     assert_eq!(session.announce(&announce).status, 200);
@@ -58,6 +58,10 @@ fn control_urls_of_all_kinds() {
         assert_eq!(found, expected, "{set_up}");
     };
     check(URI, FFMPEG, "rtsp://h:8554/gate/streamid=1", Some(1));
+    // A query may stand at the end, or where GStreamer leaves that of the announced URL.
+    check("rtsp://h:8554/gate?key=1", FFMPEG, "rtsp://h:8554/gate?key=1/streamid=1", Some(1));
+    check("rtsp://h:8554/gate?key=1", FFMPEG, "rtsp://h:8554/gate/streamid=1?key=1", Some(1));
+    check("rtsp://h:8554/gate?key=1", FFMPEG, "rtsp://h:8554/gate/streamid=1", Some(1));
     check("rtsp://h:8554/gate/", FFMPEG, "rtsp://h:8554/gate/streamid=1", Some(1));
     check("rtsp://h:8554/gate?a=b", FFMPEG, "rtsp://h:8554/gate?a=b/streamid=1", Some(1));
     check(URI, &sdp("rtsp://other/x/trackID=2"), "rtsp://other/x/trackID=2", Some(1));
@@ -72,12 +76,12 @@ fn control_urls_of_all_kinds() {
 
 #[test]
 fn requests_out_of_turn_and_of_others_get_their_status() {
-    let fresh = Session::new("id1".into(), true);
+    let fresh = Session::new("id1".into(), true, "");
     let check = |session: &Session, method: &str, headers: &[(&str, &str)], expected: u16| {
         assert_eq!(status(session.request(&request(method, URI, headers, ""))), expected, "{method}");
     };
     check(&fresh, "OPTIONS", &[], 200);
-    for (method, expected) in [("SETUP", 455), ("RECORD", 455), ("TEARDOWN", 455), ("PAUSE", 405)] {
+    for (method, expected) in [("SETUP", 455), ("RECORD", 455), ("TEARDOWN", 455), ("PAUSE", 455)] {
         check(&fresh, method, &[], expected);
     }
     for (method, expected) in [("DESCRIBE", 405), ("PLAY", 405), ("REDIRECT", 501), ("X", 501)] {
@@ -89,7 +93,7 @@ fn requests_out_of_turn_and_of_others_get_their_status() {
     for method in ["SETUP", "RECORD", "TEARDOWN", "GET_PARAMETER", "SET_PARAMETER", "PLAY"] {
         check(&announced, method, &[("Session", "id2")], 454);
     }
-    check(&announced, "ANNOUNCE", &[], 455);
+    check(&announced, "PAUSE", &[("Session", "id1")], 200);
     check(&announced, "RECORD", &[("Session", "id1;timeout=60")], 455);
     let mut no_number = request("OPTIONS", "*", &[], "");
     no_number.headers.clear();
@@ -99,8 +103,61 @@ fn requests_out_of_turn_and_of_others_get_their_status() {
 }
 
 #[test]
+fn a_required_option_is_named_in_the_refusal() {
+    let session = Session::new("id1".into(), true, "");
+    let Ask::Reply(reply) = session.request(&request("ANNOUNCE", URI, &[("Require", "onvif-replay")], "")) else {
+        panic!("it is refused")
+    };
+    let text = String::from_utf8(reply.bytes).expect("text");
+    assert!(text.starts_with("RTSP/1.0 551 ") && text.contains("\r\nUnsupported: onvif-replay\r\n"), "{text}");
+}
+
+#[test]
+fn a_connection_announces_again_after_teardown_and_before_recording() {
+    let mut session = announced(URI, FFMPEG);
+    let set_up = request("SETUP", &format!("{URI}/streamid=0"), &[TCP], "");
+    let Ask::SetUp { media, lower } = session.request(&set_up) else { panic!("set up") };
+    session.set_up(&set_up, media, lower, None);
+    let again = request("ANNOUNCE", URI, &[], GSTREAMER);
+    assert!(matches!(session.request(&again), Ask::Announce(_)));
+    assert_eq!(session.announce(&again).status, 200);
+    assert_eq!((session.tracks().len(), session.media().len()), (0, 2));
+    session.reset();
+    assert!(matches!(session.request(&again), Ask::Announce(_)));
+}
+
+#[test]
+fn a_track_that_we_do_not_take_is_set_up_and_refuses_no_other() {
+    let sdp = format!(
+        "{FFMPEG}m=application 0 RTP/AVP 107\r\na=rtpmap:107 vnd.onvif.metadata/90000\r\na=control:streamid=2\r\n"
+    );
+    let mut session = announced(URI, &sdp);
+    let metadata = request("SETUP", &format!("{URI}/streamid=2"), &[TCP], "");
+    let Ask::SetUp { media: 2, lower } = session.request(&metadata) else { panic!("set up") };
+    assert_eq!(session.set_up(&metadata, 2, lower, None).status, 200);
+    assert_eq!(status(session.request(&request("RECORD", URI, &[], ""))), 455, "nothing is set up that can be stored");
+    let other = ("Transport", "RTP/AVP/TCP;unicast;interleaved=2-3;mode=record");
+    let video = request("SETUP", &format!("{URI}/streamid=0"), &[other], "");
+    let Ask::SetUp { media: 0, lower } = session.request(&video) else { panic!("set up") };
+    session.set_up(&video, 0, lower, None);
+    assert_eq!(session.request(&request("RECORD", URI, &[], "")), Ask::Record);
+}
+
+#[test]
+fn a_prefix_of_paths_may_be_set() {
+    for prefix in ["live", "/live/"] {
+        let session = Session::new("id1".into(), true, prefix);
+        for uri in ["rtsp://h/live/gate", "rtsp://h/gate", "rtsp://h/live/gate/?key=1"] {
+            let ask = session.request(&request("ANNOUNCE", uri, &[], ""));
+            assert!(matches!(ask, Ask::Announce(ref name) if name.as_str() == "gate"), "{uri}: {ask:?}");
+        }
+        assert_eq!(status(session.request(&request("ANNOUNCE", "rtsp://h/app/gate", &[], ""))), 400);
+    }
+}
+
+#[test]
 fn bad_names_are_refused_with_a_hint() {
-    let session = Session::new("id1".into(), true);
+    let session = Session::new("id1".into(), true, "");
     let refusal = |uri: &str| match session.request(&request("ANNOUNCE", uri, &[], "")) {
         Ask::Reply(reply) => {
             String::from_utf8(reply.bytes).expect("text").lines().next().unwrap_or_default().to_owned()
@@ -109,7 +166,8 @@ fn bad_names_are_refused_with_a_hint() {
     };
     assert_eq!(
         refusal("rtsp://h/a/b"),
-        "RTSP/1.0 400 a stream name has no '/': use '-', '_' or '.' to group streams, as in site-gate"
+        "RTSP/1.0 400 a stream name has no '/': use '-', '_' or '.' to group streams, as in site-gate; publish to /NAME, or \
+         set rtsp.path_prefix = \"a\" to accept /a/NAME for it"
     );
     for uri in ["rtsp://h", "rtsp://h/", "rtsp://h/..", "rtsp://h/a%2fb", "http://h/x", "*", "rtsp://h/<img>"] {
         assert!(refusal(uri).starts_with("RTSP/1.0 400 "), "{uri}");
@@ -124,7 +182,7 @@ fn bad_names_are_refused_with_a_hint() {
 #[test]
 fn descriptions_that_cannot_be_taken_are_refused_in_words() {
     let announce = |sdp: &str, content_type: &str| {
-        let mut session = Session::new("id1".into(), true);
+        let mut session = Session::new("id1".into(), true, "");
         let reply = session.announce(&request("ANNOUNCE", URI, &[("Content-Type", content_type)], sdp));
         (reply.status, String::from_utf8(reply.bytes).expect("text"))
     };
@@ -165,7 +223,7 @@ fn transports_that_do_not_fit_are_refused() {
 
 #[test]
 fn challenges_keep_their_order() {
-    let session = Session::new("id1".into(), true);
+    let session = Session::new("id1".into(), true, "");
     let reply = session.challenge(&request("ANNOUNCE", URI, &[], ""), &["Digest a".into(), "Digest b".into()]);
     let text = String::from_utf8(reply.bytes).expect("text");
     assert!(text.starts_with("RTSP/1.0 401 Unauthorized\r\n"), "{text}");
