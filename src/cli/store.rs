@@ -50,6 +50,7 @@ fn check(common: &Common, data_dir: &Path) -> Result<ExitCode, CommandError> {
         "unsealed": report.unsealed,
         "quarantined": report.quarantined,
         "lost": report.lost,
+        "deleting": report.deleting,
         "fragments": report.fragments,
         "bytes": report.bytes,
         "violations": violations,

@@ -1,9 +1,11 @@
 //! The store without its threads: everything in it runs when called and is done when it returns, so that a
 //! simulation can drive it step by step.
 //!
-//! Lock order: `lock`, a stream's writer, then `index_writes`, then `writers`, then `memory`. No disk or index call is made under `memory`.
+//! Lock order: `lock`, `folders`, `unlinking` or a stream's writer, then `index_writes`, then `writers`, then `memory`. An acknowledgement takes
+//! its stream's writer, `writers` and `memory`: no call to the disk or the index is made under the last two, and under
+//! `index_writes` only calls to the index.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -13,11 +15,13 @@ use media::{Epoch, FragmentNumber, GapReason, Position, ServerTime, StreamId, Tr
 use crate::blobs::Blobs;
 use crate::disk::{Disk, Lock};
 use crate::index::{BlockRow, BlockState, Index};
-use crate::layout::{Layout, StoreFile, disk_error};
+use crate::layout::{self, Layout, StoreFile, disk_error};
 use crate::packed::{self, Entry};
+use crate::pulse::Pulse;
 use crate::read::OpenBlobs;
 use crate::reserve::Reserve;
 use crate::track_sets::TrackSets;
+use crate::turns::Turns;
 use crate::writer::Writer;
 use crate::{Clock, Place, Settings, StoreError, Stored};
 
@@ -41,6 +45,13 @@ pub(crate) struct Core {
     writers: Mutex<HashMap<StreamId, Arc<Mutex<Writer>>>>,
     /// One writer of the index at a time; held while blocks move between memory and index.
     index_writes: Mutex<()>,
+    /// Making a stream's folder, and its tombstone: one at a time.
+    pub folders: Turns,
+    /// Small files that come and blocks that go in a stream's folder beside its writer: one at a time.
+    pub unlinking: Turns,
+    /// Deleted streams that have files left.
+    pub doomed: Mutex<BTreeSet<StreamId>>,
+    pub pulse: Pulse,
     pub open_blobs: OpenBlobs,
     pub track_sets: TrackSets,
     /// The volume is below the hard watermark: appends are refused.
@@ -99,6 +110,10 @@ impl Core {
             memory: RwLock::new(streams.into_iter().map(|stream| (stream, BTreeMap::new())).collect()),
             writers: Mutex::default(),
             index_writes: Mutex::default(),
+            folders: Turns::default(),
+            unlinking: Turns::default(),
+            doomed: Mutex::default(),
+            pulse: Pulse::default(),
             open_blobs: OpenBlobs::default(),
             track_sets: TrackSets::default(),
             refuses: AtomicBool::new(false),
@@ -146,24 +161,23 @@ impl Core {
         Some(writers.entry(stream).or_insert_with(|| Arc::new(Mutex::new(Writer::new(stream)))).clone())
     }
 
-    /// Every writer, in the order of their streams.
-    pub(crate) fn all_writers(&self) -> Vec<Arc<Mutex<Writer>>> {
-        let writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> = writers.iter().map(|(stream, writer)| (*stream, writer.clone())).collect();
-        all.sort_by_key(|(stream, _)| *stream);
-        all.into_iter().map(|(_, writer)| writer).collect()
+    /// Takes the stream's writer out; whoever works with it still has it.
+    pub(crate) fn forget_writer(&self, stream: StreamId) -> Option<Arc<Mutex<Writer>>> {
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner).remove(&stream)
     }
 
-    pub(crate) fn forget_writer(&self, stream: StreamId) {
-        self.writers.lock().unwrap_or_else(PoisonError::into_inner).remove(&stream);
+    /// Streams that have a block of this kind in memory.
+    pub(crate) fn streams_with(&self, wanted: impl Fn(&MemoryBlock) -> bool) -> Vec<StreamId> {
+        let memory = self.memory();
+        memory.iter().filter(|(_, blocks)| blocks.values().any(&wanted)).map(|(stream, _)| *stream).collect()
     }
 
     /// Puts the rows of sealed blocks and, when `checkpoint`, of open ones that changed. Blocks whose row is in leave memory.
     ///
     /// A row that cannot be put stays here and is tried again: readers miss nothing.
     pub(crate) fn commit_index(&self, checkpoint: bool) -> Result<(), StoreError> {
-        let _writes = self.index_writes();
         self.write_sidecars();
+        let _writes = self.index_writes();
         let mut rows = Vec::new();
         for (stream, blocks) in self.memory().iter() {
             for (first, block) in blocks {
@@ -203,6 +217,11 @@ impl Core {
             }
         }
         for (stream, first, entries, ended, data_len) in waiting {
+            let _turn = self.unlinking.take(stream);
+            if !self.memory().contains_key(&stream) {
+                // Deleted meanwhile.
+                continue;
+            }
             let footer = crate::block::Footer { entries, ended, quarantined: false, data_len, data_crc: 0 };
             match self.write_sidecar(stream, first, &footer) {
                 Ok(()) => {
@@ -239,6 +258,25 @@ impl Core {
     pub(crate) fn space(&self) -> Result<(u64, u64), StoreError> {
         let root: &Path = self.layout.root();
         self.ground.disk.space(root).map_err(|error| disk_error("ask for free space", error))
+    }
+
+    /// Looks whether the data folder is still the one that was opened.
+    pub(crate) fn watch_folder(&self) {
+        let gone = &self.pulse.folder_gone;
+        let outcome = layout::read_store_file(&*self.ground.disk, &self.layout);
+        let is_ours = outcome.as_ref().is_ok_and(|file| *file == self.file);
+        match (is_ours, gone.since()) {
+            (true, Some(_)) => {
+                tracing::warn!("the data folder is back");
+                gone.end();
+            }
+            (false, None) => {
+                let error = outcome.err().map(|error| error.to_string()).unwrap_or("it is another store's".into());
+                tracing::error!(folder = %self.layout.root().display(), error, "the data folder is gone");
+                gone.begin();
+            }
+            _ => {}
+        }
     }
 
     /// Looks at the free space; below the hard watermark appends are refused from now on.

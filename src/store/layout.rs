@@ -90,29 +90,31 @@ struct StreamFile {
 
 /// Reads `store.json`, or makes it in a folder that has none.
 pub(crate) fn open_store_file(disk: &dyn Disk, layout: &Layout) -> Result<StoreFile, StoreError> {
-    let path = layout.identity();
-    let what = |error| disk_error("read store.json", error);
-    match read_whole(disk, &path, MAX_JSON) {
-        Ok(bytes) => {
-            #[derive(Deserialize)]
-            struct FormatOnly {
-                format: u32,
-            }
-            let bad = |error: serde_json::Error| what(io::Error::new(io::ErrorKind::InvalidData, error));
-            let FormatOnly { format } = serde_json::from_slice(&bytes).map_err(bad)?;
-            if format > FORMAT {
-                return Err(StoreError::Newer { found: format, known: FORMAT });
-            }
-            serde_json::from_slice(&bytes).map_err(bad)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+    match read_store_file(disk, layout) {
+        Err(StoreError::Disk { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             let file = StoreFile { format: FORMAT, store: Uuid::new_v4(), number_key: Uuid::new_v4() };
             let text = serde_json::to_vec_pretty(&file).expect("numbers and ids are JSON");
-            write_whole(disk, &path, &[&text]).map_err(|error| disk_error("write store.json", error))?;
+            write_whole(disk, &layout.identity(), &[&text]).map_err(|error| disk_error("write store.json", error))?;
             Ok(file)
         }
-        Err(error) => Err(what(error)),
+        outcome => outcome,
     }
+}
+
+/// Reads `store.json`.
+pub(crate) fn read_store_file(disk: &dyn Disk, layout: &Layout) -> Result<StoreFile, StoreError> {
+    #[derive(Deserialize)]
+    struct FormatOnly {
+        format: u32,
+    }
+    let what = |error| disk_error("read store.json", error);
+    let bad = |error: serde_json::Error| what(io::Error::new(io::ErrorKind::InvalidData, error));
+    let bytes = read_whole(disk, &layout.identity(), MAX_JSON).map_err(what)?;
+    let FormatOnly { format } = serde_json::from_slice(&bytes).map_err(bad)?;
+    if format > FORMAT {
+        return Err(StoreError::Newer { found: format, known: FORMAT });
+    }
+    serde_json::from_slice(&bytes).map_err(bad)
 }
 
 /// Writes a stream's `stream.json`.

@@ -4,7 +4,7 @@
 //! where they are and can be rebuilt from them. `README.md` has the formats and the numbered invariants.
 //!
 //! ```text
-//! append ── volume (one sync scheduler) ── writer (one per stream) ── disk
+//! append ── queue (ticks) ── volume (threads) ── writer (one per stream) ── disk
 //!                                              │ synced
 //! select, read ── core (memory: open blocks) ◄─┘ ── index rows, batched
 //! ```
@@ -24,7 +24,9 @@ pub mod fuzz;
 pub mod index;
 mod layout;
 pub mod packed;
+mod pulse;
 mod query;
+mod queue;
 mod read;
 mod recover;
 mod reserve;
@@ -33,15 +35,19 @@ pub mod select;
 #[cfg(test)]
 mod simulation;
 mod siphash;
+#[cfg(test)]
+mod slow;
 mod standing;
 mod store;
 #[cfg(test)]
 mod testing;
 mod track_sets;
+mod turns;
 mod volume;
 mod writer;
 
 pub use check::{CheckReport, Progress, Violation, dump};
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use pulse::Stuck;
 pub use select::{Expiry, Place, Select, Stored};
 pub use store::{AppendError, Bounds, RecoveryReport, Settings, Store, StoreError, StreamHead, StreamIdentity};

@@ -54,13 +54,19 @@ impl OpenBlobs {
         opened.blobs.insert(key, (blob, now));
         if opened.blobs.len() > MAX_OPEN {
             let oldest = opened.blobs.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| *key);
-            oldest.and_then(|key| opened.blobs.remove(&key));
+            let gone = oldest.and_then(|key| opened.blobs.remove(&key));
+            drop(opened);
+            drop(gone);
         }
     }
 
     /// Lets go of blocks that are being deleted, so that their space is freed when their last reader leaves.
     pub(crate) fn forget(&self, goes: impl Fn(BlockKey) -> bool) {
-        self.lock().blobs.retain(|key, _| !goes(*key));
+        let mut opened = self.lock();
+        let gone: Vec<_> = opened.blobs.extract_if(|key, _| goes(*key)).collect();
+        drop(opened);
+        // Closing the last descriptor of an unlinked file frees its space, which takes a while. No reader waits for that.
+        drop(gone);
     }
 
     fn damaged(&self, place: &Place) -> bool {

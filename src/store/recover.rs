@@ -130,7 +130,8 @@ impl Core {
             progress(Progress { streams: done as u64, streams_all: folders.len() as u64, ..Progress::default() });
             if self.is_deleted(*stream)? {
                 self.memory_mut().remove(stream);
-                self.finish_deletion(*stream)?;
+                // It may have much left, and nobody waits for that.
+                self.doom(*stream);
                 open.remove(stream);
                 continue;
             }

@@ -1,19 +1,30 @@
 //! Deleting: mark, unlink, forget, in that order, so that a crash anywhere leaves either all or nothing to
 //! finish. Deletion writes little and asks for no space; a full disk does not stop it.
+//!
+//! Files are unlinked a few at a time, with pauses, and under no lock that recording needs: one unlink may take seconds.
+
+use std::io;
+use std::sync::PoisonError;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use media::{FragmentInfo, GapReason, Position, ServerTime, StreamId, TrackSetId};
 
+use crate::blobs::BlockKey;
 use crate::block::{Kind, Record, head};
 use crate::core::{Core, entries_of, stored};
-use crate::disk::write_whole;
+use crate::disk::{Listed, write_whole};
 use crate::index::{BlockRow, BlockState};
 use crate::layout::disk_error;
 use crate::query::{Remembered, nothing_known, unreadable_tracks};
 use crate::standing::Standing;
 use crate::{Expiry, StoreError, StreamIdentity};
 
-/// Rows looked at, and blocks unlinked, at once.
+/// Rows looked at, marked and forgotten at once.
 const BATCH: usize = 64;
+/// Files unlinked at once. Then the disk gets a pause as long as that took, and at most [`PAUSE_MAX`].
+const UNLINKED_AT_ONCE: usize = 8;
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 impl Expiry {
     /// As far as `before`, and this block too, which comes after.
@@ -26,6 +37,8 @@ impl Expiry {
 impl Core {
     /// Makes a stream's folder, durably.
     pub(crate) fn create_stream(&self, identity: &StreamIdentity) -> Result<(), StoreError> {
+        // Several first publishers may come at once; the second finds what the first made.
+        let _turn = self.folders.take(identity.id);
         if self.memory().contains_key(&identity.id) {
             return Ok(());
         }
@@ -65,6 +78,11 @@ impl Core {
         let mut freed = 0;
         let mut position = Position::default();
         loop {
+            let _turn = self.unlinking.take(stream);
+            if !self.memory().contains_key(&stream) {
+                // Deleted meanwhile: all of it goes.
+                return Ok(freed);
+            }
             let rows = self.ground.index.after(stream, position, BATCH)?;
             let Some(last) = rows.last().map(|row| row.last) else { return Ok(freed) };
             let goes = |row: &BlockRow| row.state != BlockState::Open && row.last <= through;
@@ -80,7 +98,6 @@ impl Core {
     }
 
     fn drop_rows(&self, stream: StreamId, going: &[&BlockRow]) -> Result<u64, StoreError> {
-        let _writes = self.index_writes();
         // A block just opened has no fragment that would tell where the stream continues.
         let in_memory =
             self.memory().get(&stream).is_some_and(|blocks| blocks.values().any(|block| !block.entries.is_empty()));
@@ -100,22 +117,35 @@ impl Core {
             }
         }
         let blocks: Vec<Position> = going.iter().map(|row| row.first).collect();
-        if let Err(error) = self.ground.index.mark_deleting(stream, &blocks) {
-            // The index may have no room to say so. The caller has said it in the catalog: whatever comes between, these
-            // blocks are asked for again and their rows forgotten.
-            tracing::warn!(%stream, %error, "blocks are unlinked before their rows are marked");
-            self.ground.blobs.remove(stream, &blocks).map_err(|error| disk_error("remove blocks", error))?;
-        }
-        self.unlink_marked(stream, &blocks)?;
+        self.remove_blocks(stream, &blocks)?;
         Ok(going.iter().map(|row| row.synced_bytes).sum())
+    }
+
+    /// Marks the rows of these blocks, unlinks the blocks, forgets the rows.
+    fn remove_blocks(&self, stream: StreamId, blocks: &[Position]) -> Result<(), StoreError> {
+        let writes = self.index_writes();
+        let marked = self.ground.index.mark_deleting(stream, blocks);
+        drop(writes);
+        if let Err(error) = marked {
+            // The index may have no room to say so. A tombstone says it, or the caller has said it in the catalog: whatever
+            // comes between, these blocks are asked for again and their rows forgotten.
+            tracing::warn!(%stream, %error, "blocks are unlinked before their rows are marked");
+        }
+        self.unlink_marked(stream, blocks)
     }
 
     /// Unlinks blocks whose rows are marked, then forgets the rows.
     pub(crate) fn unlink_marked(&self, stream: StreamId, blocks: &[Position]) -> Result<(), StoreError> {
-        self.open_blobs.forget(|key| key.stream == stream && blocks.contains(&key.first));
-        self.ground.blobs.remove(stream, blocks).map_err(|error| disk_error("remove blocks", error))?;
-        // A reader may have opened one in between: an open file keeps its space.
-        self.open_blobs.forget(|key| key.stream == stream && blocks.contains(&key.first));
+        for blocks in blocks.chunks(UNLINKED_AT_ONCE) {
+            let begun = Instant::now();
+            let going = |key: BlockKey| key.stream == stream && blocks.contains(&key.first);
+            self.open_blobs.forget(going);
+            self.ground.blobs.remove(stream, blocks).map_err(|error| disk_error("remove blocks", error))?;
+            // A reader may have opened one in between: an open file keeps its space.
+            self.open_blobs.forget(going);
+            pause(begun);
+        }
+        let _writes = self.index_writes();
         self.ground.index.forget(stream, blocks)?;
         Ok(())
     }
@@ -168,67 +198,92 @@ impl Core {
         Ok(Some((stored(row.stream, row.first, &entry), (id, tracks), ended)))
     }
 
-    /// Deletes a stream: tombstone, blocks, rows.
+    /// Deletes a stream: writes its tombstone, after which it is gone for everybody. What it has on disk goes by
+    /// [`Core::finish_deletions`].
     pub(crate) fn delete_stream(&self, stream: StreamId) -> Result<(), StoreError> {
-        let Some(writer) = self.writer(stream) else {
-            let _writes = self.index_writes();
-            // An earlier call may have failed behind the tombstone: what it left goes now.
-            return if self.is_deleted(stream)? { self.finish_deletion(stream) } else { Ok(()) };
-        };
-        let mut writer = writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let disk = &*self.ground.disk;
-        write_whole(disk, &self.layout.tombstone(stream), &[b"deleted\n"])
-            .map_err(|error| disk_error("write tombstone", error))?;
-        writer.leave();
-        let _writes = self.index_writes();
-        self.memory_mut().remove(&stream);
-        self.forget_writer(stream);
-        self.track_sets.forget(stream);
-        self.finish_deletion(stream)
+        let _turn = self.folders.take(stream);
+        if self.memory().contains_key(&stream) {
+            write_whole(&*self.ground.disk, &self.layout.tombstone(stream), &[b"deleted\n"])
+                .map_err(|error| disk_error("write tombstone", error))?;
+            self.memory_mut().remove(&stream);
+            self.track_sets.forget(stream);
+            self.doom(stream);
+            self.pulse.removal.ring();
+        }
+        Ok(())
     }
 
-    /// Removes what is left of a stream that has a tombstone. The tombstone stays.
-    pub(crate) fn finish_deletion(&self, stream: StreamId) -> Result<(), StoreError> {
-        self.open_blobs.forget(|key| key.stream == stream);
-        loop {
-            let rows = self.ground.index.after(stream, Position::default(), BATCH)?;
-            let blocks: Vec<Position> = rows.iter().map(|row| row.first).collect();
-            if blocks.is_empty() {
-                break;
-            }
-            if let Err(error) = self.ground.index.mark_deleting(stream, &blocks) {
-                // The tombstone says it too: rows that are left are forgotten below.
-                tracing::warn!(%stream, %error, "blocks are unlinked before their rows are marked");
-                break;
+    /// Has what is left of a deleted stream removed.
+    pub(crate) fn doom(&self, stream: StreamId) {
+        self.doomed.lock().unwrap_or_else(PoisonError::into_inner).insert(stream);
+    }
+
+    /// Removes what is left of deleted streams. One that fails stays for the next call, which begins where this one ended.
+    pub(crate) fn finish_deletions(&self) {
+        let doomed = self.doomed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for stream in doomed {
+            let Ok(_leave) = self.leave_to_change() else { return };
+            match self.finish_deletion(stream) {
+                Err(error) => tracing::warn!(%stream, %error, "a deleted stream has files left; they are tried again"),
+                Ok(()) if self.pulse.is_stopping() => return,
+                Ok(()) => {
+                    self.doomed.lock().unwrap_or_else(PoisonError::into_inner).remove(&stream);
+                }
             }
         }
-        let marked: Vec<Position> =
-            self.ground.index.deleting()?.iter().filter(|row| row.stream == stream).map(|row| row.first).collect();
+    }
+
+    /// Removes what is left of a stream that has a tombstone; or a part of it, when the store closes. The tombstone stays.
+    pub(crate) fn finish_deletion(&self, stream: StreamId) -> Result<(), StoreError> {
+        if let Some(writer) = self.forget_writer(stream) {
+            // What it is in the middle of is its last.
+            writer.lock().unwrap_or_else(PoisonError::into_inner).leave();
+        }
+        // Rows that are being put this moment are there afterwards; no more come, since memory does not know the stream.
+        drop(self.index_writes());
+        while !self.pulse.is_stopping() {
+            let _turn = self.unlinking.take(stream);
+            let rows = self.ground.index.after(stream, Position::default(), UNLINKED_AT_ONCE)?;
+            if rows.is_empty() {
+                return self.remove_the_rest(stream);
+            }
+            let blocks: Vec<Position> = rows.iter().map(|row| row.first).collect();
+            self.remove_blocks(stream, &blocks)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the files of a deleted stream that the index does not know, and rows whose files are gone.
+    fn remove_the_rest(&self, stream: StreamId) -> Result<(), StoreError> {
         let disk = &*self.ground.disk;
         let folder = self.layout.stream(stream);
-        let names = disk.list(&folder).map_err(|error| disk_error("list stream folder", error))?;
-        let mut removed = false;
-        for listed in names.iter().filter(|listed| listed.name != "DELETED" && listed.len.is_some()) {
-            disk.unlink(&folder.join(&listed.name)).map_err(|error| disk_error("remove stream's file", error))?;
-            removed = true;
+        let names = match disk.list(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            names => names.map_err(|error| disk_error("list stream folder", error))?,
+        };
+        let files: Vec<&Listed> =
+            names.iter().filter(|listed| listed.name != "DELETED" && listed.len.is_some()).collect();
+        for files in files.chunks(UNLINKED_AT_ONCE) {
+            if self.pulse.is_stopping() {
+                return Ok(());
+            }
+            let begun = Instant::now();
+            for listed in files {
+                disk.unlink(&folder.join(&listed.name)).map_err(|error| disk_error("remove stream's file", error))?;
+            }
+            disk.sync_dir(&folder).map_err(|error| disk_error("sync stream folder", error))?;
+            pause(begun);
         }
         // A reader may have opened one in between: an open file keeps its space.
         self.open_blobs.forget(|key| key.stream == stream);
-        if removed {
-            disk.sync_dir(&folder).map_err(|error| disk_error("sync stream folder", error))?;
-        }
+        // An earlier try may have marked rows and failed.
+        let marked: Vec<Position> =
+            self.ground.index.deleting()?.iter().filter(|row| row.stream == stream).map(|row| row.first).collect();
         if !marked.is_empty() {
+            let _writes = self.index_writes();
             self.ground.index.forget(stream, &marked)?;
         }
-        // Rows that could not be marked. Their files are gone.
-        loop {
-            let rows = self.ground.index.after(stream, Position::default(), BATCH)?;
-            let blocks: Vec<Position> = rows.iter().map(|row| row.first).collect();
-            if blocks.is_empty() {
-                return Ok(());
-            }
-            self.ground.index.forget(stream, &blocks)?;
-        }
+        Ok(())
     }
 
     /// Which streams to drop how far so that free space rises above the soft watermark: oldest blocks first, over all
@@ -267,4 +322,9 @@ impl Core {
         let row = self.ground.index.after(stream, position, 1)?.pop();
         Ok(row.filter(|row| row.state != BlockState::Open && Some(row.first) != newest))
     }
+}
+
+/// Lets others have the disk for as long as what began at `begun` took.
+fn pause(begun: Instant) {
+    thread::sleep(begun.elapsed().min(PAUSE_MAX));
 }

@@ -17,7 +17,7 @@ use crate::disk::{Disk, Lock, RealDisk};
 use crate::index::{Index, IndexError, SqliteIndex};
 use crate::layout::{Layout, disk_error, open_store_file, stream_folders};
 use crate::volume::Volume;
-use crate::{CheckReport, Clock, Expiry, Place, Progress, Select, Stored};
+use crate::{CheckReport, Clock, Expiry, Place, Progress, Select, Stored, Stuck};
 
 /// How a store behaves; every value has the default that `kinora.toml` documents.
 #[derive(Clone, Debug)]
@@ -213,10 +213,10 @@ impl Store {
         self.core.identities()
     }
 
-    /// Writes the tombstone, durably, then unlinks the stream's blocks.
+    /// Writes the tombstone, durably. A thread of the store unlinks the stream's blocks afterwards, or that of the next start.
     ///
     /// # Errors
-    /// What the disk or the index refused. With the tombstone on disk, the next start finishes.
+    /// What the disk refused.
     pub fn delete_stream(&self, stream: StreamId) -> Result<(), StoreError> {
         let _leave = self.core.leave_to_change()?;
         self.core.delete_stream(stream)
@@ -239,7 +239,8 @@ impl Store {
         fragment: Fragment,
     ) -> impl Future<Output = Result<Stored, AppendError>> + Send + 'static {
         let answer = self.volume.append(stream, fragment);
-        async move { answer.await.unwrap_or(Err(AppendError::Gone)) }
+        let failed = || Err(AppendError::Disk("the stream's writer failed".to_owned()));
+        async move { answer.await.unwrap_or_else(|_| failed()) }
     }
 
     /// Seals the stream's open block, if it has one, and resolves when that is done. `why` is what the next block's
@@ -354,6 +355,11 @@ impl Store {
         self.core.space()
     }
 
+    /// What of the store does not get on: calls to the disk that do not return, threads that fail. Empty when all is well.
+    pub fn stuck(&self) -> Vec<Stuck> {
+        self.volume.stuck()
+    }
+
     /// Stops taking appends, syncs and seals every open block, commits the index, and gives the data folder back: it can
     /// be opened again when this returns, whoever else still holds a clone of this store. What they read is still read.
     ///
@@ -371,6 +377,11 @@ impl Store {
 
 #[cfg(test)]
 impl Store {
+    /// A store upon a core and threads that a test made.
+    pub(crate) fn of(core: Arc<Core>, volume: Volume) -> Store {
+        Store { core, volume: Arc::new(volume) }
+    }
+
     pub(crate) fn core(&self) -> &Core {
         &self.core
     }
@@ -437,6 +448,7 @@ pub(crate) fn rebuild(
     // Nothing is written under this epoch.
     let core = Core::new(ground, settings, Epoch(0), file, lock, streams);
     let report = core.recover(progress)?;
+    core.finish_deletions();
     Ok((core, report))
 }
 

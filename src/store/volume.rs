@@ -1,67 +1,66 @@
-//! The sync scheduler: one thread per volume collects what arrives in a tick; a few writer threads append and sync,
-//! each one stream at a time, so that a tick's syncs run side by side.
+//! The store's threads: a scheduler that ends ticks, writers that append and sync, and three that work in rounds. None of these
+//! three holds anything that an acknowledgement waits for while it is in a call to a disk or to SQLite.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::mpsc;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
 use media::{Fragment, GapReason, StreamId};
 
-use crate::core::Core;
-use crate::writer::Job;
+use crate::core::{Core, Phase};
+use crate::pulse::{Stuck, WRITERS};
+use crate::queue::{Queue, Task, Work};
+use crate::writer::{Job, QUIET_US};
 use crate::{AppendError, Stored};
 
-/// Most syncs at once.
-const WRITERS: usize = 8;
-/// Most bytes that wait for the disk. Their owners hold them too, so this bounds promises more than memory.
-const MAX_WAITING: u64 = 1 << 30;
-/// How often rows of open blocks are put.
+/// How often rows of open blocks are put, and the volume is looked at.
 const CHECKPOINT: Duration = Duration::from_secs(1);
-
-/// What a stream's writer is to do, in order.
-pub(crate) enum Work {
-    Append(Job),
-    Seal(GapReason, oneshot::Sender<()>),
-}
+/// How soon a deletion that failed is tried again.
+const REMOVE_AGAIN: Duration = Duration::from_secs(10);
+/// How a process ends whose shared thread is lost: `EX_SOFTWARE` of sysexits.
+const SOFTWARE: i32 = 70;
 
 /// The threads and their queue.
 pub(crate) struct Volume {
+    core: Arc<Core>,
     queue: Arc<Queue>,
-    scheduler: Mutex<Option<thread::JoinHandle<()>>>,
-}
-
-#[derive(Default)]
-struct Queue {
-    state: Mutex<Waiting>,
-    arrived: Condvar,
-}
-
-#[derive(Default)]
-struct Waiting {
-    work: VecDeque<(StreamId, Work)>,
-    bytes: u64,
-    closing: bool,
-}
-
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
 impl Volume {
     /// Starts the threads.
     pub(crate) fn start(core: Arc<Core>) -> std::io::Result<Volume> {
-        let queue = Arc::new(Queue::default());
-        let pool = Pool::start(&core)?;
-        let scheduler = thread::Builder::new().name("store-sync".into()).spawn({
-            let queue = queue.clone();
-            move || schedule(&core, &queue, &pool)
+        // Before anything is appended: the volume may be full.
+        core.watch_space();
+        let queue = Arc::new(Queue::new(core.settings.tick));
+        let volume = Volume { core, queue, threads: Mutex::default() };
+        volume.spawn("store-sync".into(), |_, queue| schedule(queue))?;
+        for number in 0..WRITERS {
+            volume.spawn(format!("store-write-{number}"), move |core, queue| write(core, queue, number))?;
+        }
+        volume.spawn("store-index".into(), |core, _| keep_index(core))?;
+        volume.spawn("store-watch".into(), |core, queue| {
+            let watch = || {
+                core.watch_space();
+                core.watch_folder();
+                queue.offer_quiet(core.quiet_streams());
+            };
+            core.pulse.run("watch", &core.pulse.watch, CHECKPOINT, watch);
         })?;
-        Ok(Volume { queue, scheduler: Mutex::new(Some(scheduler)) })
+        volume.spawn("store-remove".into(), |core, _| {
+            core.pulse.removal.ring();
+            core.pulse.run("removal", &core.pulse.removal, REMOVE_AGAIN, || core.finish_deletions());
+        })?;
+        Ok(volume)
+    }
+
+    fn spawn(&self, name: String, work: impl FnOnce(&Core, &Queue) + Send + 'static) -> std::io::Result<()> {
+        let (core, queue) = (self.core.clone(), self.queue.clone());
+        let thread = thread::Builder::new().name(name).spawn(move || work(&core, &queue))?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        Ok(())
     }
 
     /// Queues a fragment.
@@ -71,38 +70,33 @@ impl Volume {
         fragment: Fragment,
     ) -> oneshot::Receiver<Result<Stored, AppendError>> {
         let (reply, answer) = oneshot::channel();
-        let mut waiting = self.queue.lock();
-        let bytes = fragment.body.len() as u64;
-        if waiting.closing {
-            let _ = reply.send(Err(AppendError::Gone));
-        } else if waiting.bytes + bytes > MAX_WAITING {
-            let _ = reply.send(Err(AppendError::Disk(format!("{} bytes wait for the disk already", waiting.bytes))));
-        } else {
-            waiting.bytes += bytes;
-            waiting.work.push_back((stream, Work::Append(Job { fragment, reply })));
-            self.queue.arrived.notify_one();
-        }
+        self.queue.append(stream, Job { fragment, reply });
         answer
     }
 
     /// Queues the sealing of a stream's block.
     pub(crate) fn seal(&self, stream: StreamId, why: GapReason) -> oneshot::Receiver<()> {
         let (reply, answer) = oneshot::channel();
-        let mut waiting = self.queue.lock();
-        if !waiting.closing {
-            waiting.work.push_back((stream, Work::Seal(why, reply)));
-            self.queue.arrived.notify_one();
-        }
+        self.queue.seal(stream, why, reply);
         answer
+    }
+
+    /// What does not get on.
+    pub(crate) fn stuck(&self) -> Vec<Stuck> {
+        self.core.pulse.stuck(self.queue.waited())
     }
 
     /// Takes no more work and returns when all is done and every block is sealed.
     pub(crate) fn close(&self) {
-        self.queue.lock().closing = true;
-        self.queue.arrived.notify_one();
-        let scheduler = self.scheduler.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(scheduler) = scheduler {
-            let _ = scheduler.join();
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        if threads.is_empty() {
+            return;
+        }
+        self.core.pulse.stop();
+        self.queue.close(self.core.open_streams());
+        for thread in threads.drain(..) {
+            // They hold the store, and with it the lock on the data folder.
+            let _ = thread.join();
         }
     }
 }
@@ -113,113 +107,51 @@ impl Drop for Volume {
     }
 }
 
-fn schedule(core: &Arc<Core>, queue: &Queue, pool: &Pool) {
-    let mut checked = Instant::now();
-    core.watch_space();
-    loop {
-        let (work, closing) = collect(core, queue, checked + CHECKPOINT);
-        let mut by_stream: BTreeMap<StreamId, Vec<Work>> = BTreeMap::new();
-        for (stream, work) in work {
-            by_stream.entry(stream).or_default().push(work);
+/// Every stream waits for this thread. It calls nothing that could fail; should it panic all the same, nobody would ever be
+/// answered again, so the process ends, and its service manager starts it again.
+fn schedule(queue: &Queue) {
+    if catch_unwind(AssertUnwindSafe(|| queue.pace())).is_err() {
+        tracing::error!("the store's scheduler panicked: nothing can be recorded any more, so the process ends");
+        std::process::exit(SOFTWARE);
+    }
+}
+
+/// A panic here belongs to one stream: the fragments that it was writing are refused, its block is left as after a disk error,
+/// and the thread goes on with other streams.
+fn write(core: &Core, queue: &Queue, number: usize) {
+    let beat = &core.pulse.writers[number];
+    while let Some((stream, task)) = queue.take() {
+        beat.begin();
+        let seals = matches!(&task, Task::Work(work) if work.iter().any(|work| matches!(work, Work::Seal(..))));
+        let done = catch_unwind(AssertUnwindSafe(|| match task {
+            Task::Work(work) => core.work(stream, work),
+            Task::Clock => core.tick_clock(stream),
+        }));
+        if done.is_err() {
+            tracing::error!(%stream, "writing the stream panicked: its fragments are refused, and the next ones begin a new block");
+            metrics::counter!("kinora_store_panics_total").increment(1);
+            let _ = catch_unwind(AssertUnwindSafe(|| core.replace_writer(stream)));
         }
-        let busy = !by_stream.is_empty();
-        pool.run(by_stream);
-        if closing {
-            core.seal_all();
+        queue.finished(stream);
+        beat.end();
+        if seals {
+            core.pulse.index.ring();
         }
+    }
+}
+
+fn keep_index(core: &Core) {
+    let checked = Mutex::new(Instant::now());
+    core.pulse.run("index", &core.pulse.index, CHECKPOINT, || {
+        let mut checked = checked.lock().unwrap_or_else(PoisonError::into_inner);
         let due = checked.elapsed() >= CHECKPOINT;
         if due {
-            checked = Instant::now();
-            core.watch_space();
-            core.tick_clocks();
+            *checked = Instant::now();
         }
-        if (busy || due || closing)
-            && let Err(error) = core.commit_index(due || closing)
-        {
+        if let Err(error) = core.commit_index(due) {
             tracing::warn!(%error, "index rows not put, they are tried again");
         }
-        if closing {
-            return;
-        }
-    }
-}
-
-/// Waits for work, then a tick for more of it; or until `due`.
-fn collect(core: &Core, queue: &Queue, due: Instant) -> (VecDeque<(StreamId, Work)>, bool) {
-    let mut waiting = queue.lock();
-    while waiting.work.is_empty() && !waiting.closing {
-        let left = due.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return (VecDeque::new(), false);
-        }
-        waiting = queue.arrived.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
-    }
-    let end = Instant::now() + core.settings.tick;
-    while !waiting.closing {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            break;
-        }
-        waiting = queue.arrived.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
-    }
-    waiting.bytes = 0;
-    (std::mem::take(&mut waiting.work), waiting.closing)
-}
-
-/// The writer threads.
-struct Pool {
-    /// None once the pool ends.
-    tasks: Option<mpsc::Sender<Task>>,
-    writers: Vec<thread::JoinHandle<()>>,
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        self.tasks = None;
-        // They hold the store, and with it the lock on the data folder.
-        for writer in self.writers.drain(..) {
-            let _ = writer.join();
-        }
-    }
-}
-
-struct Task {
-    stream: StreamId,
-    work: Vec<Work>,
-    done: mpsc::Sender<()>,
-}
-
-impl Pool {
-    fn start(core: &Arc<Core>) -> std::io::Result<Pool> {
-        let (tasks, queue) = mpsc::channel::<Task>();
-        let queue = Arc::new(Mutex::new(queue));
-        let mut pool = Pool { tasks: Some(tasks), writers: Vec::with_capacity(WRITERS) };
-        for number in 0..WRITERS {
-            let (core, queue) = (core.clone(), queue.clone());
-            let writer = thread::Builder::new().name(format!("store-write-{number}")).spawn(move || {
-                loop {
-                    let task = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(task) = task else { return };
-                    core.work(task.stream, task.work);
-                    let _ = task.done.send(());
-                }
-            })?;
-            pool.writers.push(writer);
-        }
-        Ok(pool)
-    }
-
-    /// Does all of it, streams side by side, and returns when it is done.
-    fn run(&self, by_stream: BTreeMap<StreamId, Vec<Work>>) {
-        let (done, finished) = mpsc::channel();
-        for (stream, work) in by_stream {
-            let task = Task { stream, work, done: done.clone() };
-            let tasks = self.tasks.as_ref().expect("the pool has not ended");
-            tasks.send(task).expect("writers live as long as the pool");
-        }
-        drop(done);
-        while finished.recv().is_ok() {}
-    }
+    });
 }
 
 impl Core {
@@ -248,17 +180,30 @@ impl Core {
         writer.append(self, jobs);
     }
 
-    /// Seals every open block, for the end of this life.
-    pub(crate) fn seal_all(&self) {
-        for writer in self.all_writers() {
-            writer.lock().unwrap_or_else(PoisonError::into_inner).seal(self, Some(GapReason::ServerStopped));
+    /// Writes a clock record into the stream's block if that was quiet for long.
+    pub(crate) fn tick_clock(&self, stream: StreamId) {
+        if let Some(writer) = self.writer(stream) {
+            writer.lock().unwrap_or_else(PoisonError::into_inner).tick_clock(self);
         }
     }
 
-    /// Writes clock records into blocks that were quiet for long.
-    pub(crate) fn tick_clocks(&self) {
-        for writer in self.all_writers() {
-            writer.lock().unwrap_or_else(PoisonError::into_inner).tick_clock(self);
+    /// Streams whose open block was quiet for long.
+    pub(crate) fn quiet_streams(&self) -> Vec<StreamId> {
+        let now = self.ground.clock.now();
+        self.streams_with(|block| {
+            block.phase == Phase::Open && !block.entries.is_empty() && now.micros_since(block.written) >= QUIET_US
+        })
+    }
+
+    /// Streams that have an open block.
+    pub(crate) fn open_streams(&self) -> Vec<StreamId> {
+        self.streams_with(|block| block.phase == Phase::Open)
+    }
+
+    /// Throws a writer away that panicked. Its block is never written again.
+    fn replace_writer(&self, stream: StreamId) {
+        if let Some(writer) = self.forget_writer(stream) {
+            writer.lock().unwrap_or_else(PoisonError::into_inner).abandon(self);
         }
     }
 }

@@ -36,7 +36,7 @@ pub(crate) struct Writer {
 /// A second disk error within this time is not covered up.
 const PATIENCE_US: i64 = 10_000_000;
 /// An idle block gets a clock record after this time.
-const QUIET_US: i64 = 10_000_000;
+pub(crate) const QUIET_US: i64 = 10_000_000;
 
 /// The file being written.
 struct OpenBlock {
@@ -225,7 +225,7 @@ impl Writer {
     }
 
     /// Leaves a file that the disk refused: it is never written or synced again.
-    fn abandon(&mut self, core: &Core) {
+    pub(crate) fn abandon(&mut self, core: &Core) {
         let Some(block) = self.block.take() else { return };
         let mut memory = core.memory_mut();
         let Some(blocks) = memory.get_mut(&self.stream) else { return };

@@ -18,9 +18,9 @@ use crate::core::{Core, Ground};
 use crate::disk::{Disk, SimulatedDisk};
 use crate::index::{Index, MemoryIndex};
 use crate::layout::Layout;
+use crate::queue::Work;
 use crate::store::{open_core, prepare, rebuild};
 use crate::testing::{Feed, START_US, identity, settings, stream};
-use crate::volume::Work;
 use crate::writer::Job;
 use crate::{AppendError, RecoveryReport, Select, Settings, StoreError, Stored};
 
@@ -97,6 +97,7 @@ impl World {
         self.epoch += 1;
         let lock = prepare(&self.disk, &Layout::new(&root()))?;
         let (core, report) = open_core(self.ground(), small(), Epoch(self.epoch), lock)?;
+        core.finish_deletions();
         let head = core.head(stream(1))?;
         self.feed.epoch = self.epoch;
         self.feed.sequence = 0;
@@ -145,6 +146,18 @@ impl World {
         self.core().work(stream(1), vec![Work::Seal(why, done)]);
         assert!(answer.try_recv().expect("answered").is_some());
         self.commit(true);
+    }
+
+    fn tick_clocks(&self) {
+        for stream in self.core().quiet_streams() {
+            self.core().tick_clock(stream);
+        }
+    }
+
+    fn seal_all(&self) {
+        for stream in self.core().open_streams() {
+            self.core().work(stream, vec![Work::Seal(GapReason::ServerStopped, oneshot::channel().0)]);
+        }
     }
 
     /// Puts rows, while there is power.
@@ -231,7 +244,7 @@ fn run(world: &mut World) {
     world.seal(GapReason::PublisherLeft);
     world.append(2);
     world.clock.advance(20_000_000);
-    world.core().tick_clocks();
+    world.tick_clocks();
     world.append(1);
     world.commit(true);
     world.append(2);

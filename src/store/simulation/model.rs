@@ -115,7 +115,7 @@ impl StateMachineTest for StoreTest {
             }
             Step::Quiet => {
                 world.clock.advance(20_000_000);
-                world.core().tick_clocks();
+                world.tick_clocks();
             }
             Step::Fault(operation, number, full) => {
                 world.disk.fail(if full { Fault::Full(operation, number) } else { Fault::Error(operation, number) });
@@ -132,7 +132,7 @@ impl StateMachineTest for StoreTest {
                 if world.disk.is_dead() {
                     tested.revive(IndexFate::Kept);
                 } else {
-                    world.core().seal_all();
+                    world.seal_all();
                     world.commit(true);
                     world.open().expect("a healthy disk");
                 }

@@ -306,7 +306,7 @@ fn on_meddling_index() -> (Arc<Core>, Arc<Meddling>) {
 fn append_now(core: &Core, feed: &mut Feed, count: usize) {
     let jobs = (0..count).map(|_| {
         let (reply, _) = futures_channel::oneshot::channel();
-        crate::volume::Work::Append(crate::writer::Job { fragment: feed.next(), reply })
+        crate::queue::Work::Append(crate::writer::Job { fragment: feed.next(), reply })
     });
     core.work(stream(1), jobs.collect());
     let _ = core.commit_index(true);
