@@ -1,6 +1,7 @@
 //! One peer: a publisher that sends us media, or a viewer that gets it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -133,10 +134,42 @@ struct Sender {
     bytes: u32,
 }
 
-/// One peer. Bytes and time in; datagrams, packets and reports out.
-pub(crate) struct Peer {
+/// A connection of the library, which strangers' bytes go through. Should one make it panic, this session is over and all others
+/// go on.
+struct Guarded {
     /// Boxed: it has many kilobytes, and peers are handed from task to task.
     connection: Box<RTCPeerConnection>,
+    failed: bool,
+}
+
+impl Guarded {
+    /// Calls the library; none when it panics, or has before.
+    fn call<T>(&mut self, work: impl FnOnce(&mut RTCPeerConnection) -> T) -> Option<T> {
+        if self.failed {
+            return None;
+        }
+        let done = catch_unwind(AssertUnwindSafe(|| work(&mut self.connection)));
+        if done.is_err() {
+            self.failed = true;
+            tracing::error!("a WebRTC session panicked and ends");
+            metrics::counter!("kinora_panics_total", "part" => "webrtc_session").increment(1);
+        }
+        done.ok()
+    }
+
+    fn write(&mut self, message: RTCMessage, now: Instant) -> Result<(), PeerError> {
+        let written = self.call(|connection| connection.handle_write(TaggedRTCMessage { now, message }));
+        Ok(written.ok_or_else(failed)??)
+    }
+}
+
+fn failed() -> PeerError {
+    PeerError::Library("the session failed".into())
+}
+
+/// One peer. Bytes and time in; datagrams, packets and reports out.
+pub(crate) struct Peer {
+    connection: Guarded,
     heard: Heard,
     /// What it offered, for an offer of the same with other credentials.
     offer: String,
@@ -216,7 +249,7 @@ impl Peer {
                 streams: vec!["kinora".into()],
                 send_encodings: vec![],
             };
-            peer.connection.add_transceiver_from_track(media, Some(init))?;
+            peer.connection.connection.add_transceiver_from_track(media, Some(init))?;
             // Not near the wrap, so that a receiver that loses the first packets is not misled (RFC 3711 section 3.3.1).
             let sequence = (random_u32(identity)? & 0x3fff) as u16;
             let payload_type = codec.payload_type;
@@ -270,12 +303,14 @@ impl Peer {
             connection.add_local_candidate(RTCIceCandidate::from(&candidate).to_json()?)?;
         }
         let offer = offer.plain.clone();
+        let connection = Guarded { connection, failed: false };
         Ok(Peer { connection, heard, offer, senders: Vec::new(), capture_ids: Vec::new(), state: State::Connecting })
     }
 
     /// Lets the connection know what the peer offered; what is sent to it was added before.
     fn take_offer(&mut self, now: Instant) -> Result<(), PeerError> {
-        Ok(self.connection.set_remote_description(now, RTCSessionDescription::offer(self.offer.clone())?)?)
+        let offer = RTCSessionDescription::offer(self.offer.clone())?;
+        Ok(self.connection.call(|connection| connection.set_remote_description(now, offer)).ok_or_else(failed)??)
     }
 
     /// Our answer, with `here` as the addresses at which we can be reached.
@@ -283,8 +318,12 @@ impl Peer {
     /// # Errors
     /// When the offer and what was chosen of it have no answer.
     pub(crate) fn answer(&mut self, here: &[SocketAddr], now: Instant) -> Result<Answer, PeerError> {
-        let answer = self.connection.create_answer(None)?;
-        self.connection.set_local_description(now, answer.clone())?;
+        let answered = self.connection.call(|connection| {
+            let answer = connection.create_answer(None)?;
+            connection.set_local_description(now, answer.clone())?;
+            Ok::<_, PeerError>(answer)
+        });
+        let answer = answered.ok_or_else(failed)??;
         let sdp = with_candidates(&answer.sdp, here);
         let credentials =
             Credentials::of_sdp(&sdp).ok_or(PeerError::Library("an answer without credentials".into()))?;
@@ -308,7 +347,8 @@ impl Peer {
             _ => format!("{line}\r\n"),
         });
         let offer: String = renewed.collect();
-        self.connection.set_remote_description(now, RTCSessionDescription::offer(offer.clone())?)?;
+        let described = RTCSessionDescription::offer(offer.clone())?;
+        self.connection.call(|connection| connection.set_remote_description(now, described)).ok_or_else(failed)??;
         self.offer = offer;
         self.answer(here, now)
     }
@@ -327,13 +367,14 @@ impl Peer {
             ecn: None,
         };
         // An error is about this datagram, and anybody can send one.
-        let _ = self.connection.handle_read(TaggedBytesMut { now, transport, message: bytes });
+        let packet = TaggedBytesMut { now, transport, message: bytes };
+        let _ = self.connection.call(|connection| connection.handle_read(packet));
         self.note_events();
     }
 
     /// Time went by.
     pub(crate) fn tick(&mut self, now: Instant) {
-        if self.connection.handle_timeout(now).is_err() {
+        if !self.connection.call(|connection| connection.handle_timeout(now).is_ok()).unwrap_or(false) {
             self.state = State::Over;
         }
         self.note_events();
@@ -341,12 +382,12 @@ impl Peer {
 
     /// When [`Peer::tick`] is due.
     pub(crate) fn due(&mut self) -> Option<Instant> {
-        self.connection.poll_timeout()
+        self.connection.call(|connection| connection.poll_timeout()).flatten()
     }
 
     /// The next datagram to send.
     pub(crate) fn next_outgoing(&mut self) -> Option<Outgoing> {
-        let written = self.connection.poll_write()?;
+        let written = self.connection.call(|connection| connection.poll_write()).flatten()?;
         // `rtc` answers a peer's goodbye (close_notify, RFC 5246 section 7.2.1) and goes on as if it were there. Only what
         // was decrypted with the session's keys is answered so.
         if written.message.first() == Some(&DTLS_ALERT) {
@@ -358,7 +399,8 @@ impl Peer {
     /// The next packet of a publisher.
     pub(crate) fn next_arrived(&mut self) -> Option<Arrived> {
         loop {
-            let RTCMessage::RtpPacket(_, mut packet) = self.connection.poll_read()?.message else { continue };
+            let read = self.connection.call(|connection| connection.poll_read()).flatten()?;
+            let RTCMessage::RtpPacket(_, mut packet) = read.message else { continue };
             let header = &mut packet.header;
             let id = self.capture_ids.iter().find(|(number, _)| *number == header.payload_type).map(|(_, id)| *id);
             let captured = id
@@ -378,7 +420,13 @@ impl Peer {
 
     /// How far it is.
     pub(crate) fn state(&self) -> State {
-        self.state
+        if self.connection.failed { State::Over } else { self.state }
+    }
+
+    /// Makes the library panic at the next call, as a stranger's packet might.
+    #[cfg(test)]
+    pub(super) fn fail(&mut self) {
+        let _: Option<()> = self.connection.call(|_| panic!("as asked for"));
     }
 
     /// Sends a payload of the `track`-th track.
@@ -407,7 +455,7 @@ impl Peer {
         sender.packets = sender.packets.wrapping_add(1);
         sender.bytes = sender.bytes.wrapping_add(payload.len() as u32);
         let message = RTCMessage::RtpPacket(sender.track.clone(), rtc::rtp::Packet { header, payload });
-        Ok(self.connection.handle_write(TaggedRTCMessage { now, message })?)
+        self.connection.write(message, now)
     }
 
     /// Says that at `timestamp` of the `track`-th track the clock showed `ntp`, so that the peer keeps sound and picture in step.
@@ -425,7 +473,7 @@ impl Peer {
             ..Default::default()
         };
         let message = RTCMessage::RtcpPacket(sender.track.clone(), vec![Box::new(report)]);
-        Ok(self.connection.handle_write(TaggedRTCMessage { now, message })?)
+        self.connection.write(message, now)
     }
 
     /// Asks a publisher for a key picture of the source `ssrc` (RFC 4585 section 6.3.1).
@@ -435,17 +483,17 @@ impl Peer {
     pub(crate) fn ask_for_key_picture(&mut self, ssrc: u32, now: Instant) -> Result<(), PeerError> {
         let request = PictureLossIndication { sender_ssrc: 0, media_ssrc: ssrc };
         let message = RTCMessage::RtcpPacket(String::new(), vec![Box::new(request)]);
-        Ok(self.connection.handle_write(TaggedRTCMessage { now, message })?)
+        self.connection.write(message, now)
     }
 
     /// Says goodbye: what [`Peer::next_outgoing`] gives after this ends the session on the other side too.
     pub(crate) fn close(&mut self) {
-        let _ = self.connection.close();
+        let _ = self.connection.call(|connection| connection.close());
         self.state = State::Over;
     }
 
     fn note_events(&mut self) {
-        while let Some(event) = self.connection.poll_event() {
+        while let Some(event) = self.connection.call(|connection| connection.poll_event()).flatten() {
             let RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) = event else { continue };
             match state {
                 RTCPeerConnectionState::Connected if self.state == State::Connecting => self.state = State::Connected,

@@ -91,3 +91,21 @@ fn sections_whose_packets_cannot_be_told_apart_are_refused() {
     let alone = Offer { sections: nameless.sections[1..].to_vec(), ..nameless };
     assert!(alone.sending(Kind::Video).is_ok(), "whatever comes is of the only section");
 }
+
+#[test]
+fn a_panic_of_the_library_ends_its_session_only() {
+    let offer = offer("chromium-publish").expect("an offer");
+    let codec = offer.sending(Kind::Video).expect("one of each").expect("video").codecs[0].clone();
+    let identity = Identity::generate().expect("random numbers");
+    let now = Instant::now();
+    let make = || Peer::publisher(&offer, &[(Kind::Video, codec.clone())], &identity, now).expect("a peer");
+    let (mut broken, mut whole) = (make(), make());
+    broken.fail();
+    assert_eq!((broken.state(), whole.state()), (State::Over, State::Connecting));
+    // Whatever is asked of it then is answered, and is no second panic.
+    broken.tick(now);
+    broken.close();
+    assert!(broken.due().is_none() && broken.next_outgoing().is_none() && broken.next_arrived().is_none());
+    assert!(broken.ask_for_key_picture(1, now).is_err());
+    assert!(whole.answer(&["192.0.2.1:9".parse().expect("an address")], now).is_ok());
+}
