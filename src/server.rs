@@ -37,6 +37,7 @@ use crate::frames::Frames;
 use crate::live::{self, Hub, Sweeper, SweeperSettings};
 use crate::playback::clip::Clips;
 use crate::playback::hls::Playlists;
+use crate::telemetry::pulse::{beat_runtime, essential, restarted};
 use crate::telemetry::{self, TelemetryError};
 use crate::workers::{self, LINGER, Pool, PoolSettings, SharedTranscodes, TranscodeSettings, Transcodes};
 
@@ -228,24 +229,32 @@ impl Running {
             soft_free_permille: config.storage.soft_free_permille,
             hard_free_permille: config.storage.hard_free_permille,
         };
-        self.tasks.spawn(Sweeper::new(app.hub.clone(), app.catalog.clone(), sweeping).run());
-        self.tasks.spawn(watch_streams(app.clone(), self.stop.clone()));
-        self.tasks.spawn(keep_metrics(app.metrics.clone(), self.stop.clone()));
+        let stopped = self.stop.clone();
+        self.tasks.spawn(async move { stopped.run_until_cancelled_owned(beat_runtime()).await });
+        let (hub, catalog) = (app.hub.clone(), app.catalog.clone());
+        self.tasks.spawn(restarted("sweeper", move || Sweeper::new(hub.clone(), catalog.clone(), sweeping).run()));
+        let (watching, stop) = (app.clone(), self.stop.clone());
+        self.tasks.spawn(restarted("events", move || watch_streams(watching.clone(), stop.clone())));
+        let (metrics, stop) = (app.metrics.clone(), self.stop.clone());
+        self.tasks.spawn(restarted("metrics", move || keep_metrics(metrics.clone(), stop.clone())));
         let backup = config.server.data_dir.join("control.backup.db");
-        self.tasks.spawn(keep_backup(app.catalog.clone(), backup, self.stop.clone()));
-        self.tasks.spawn(keep_last_used(app.access.clone(), self.stop.clone()));
+        let (catalog, stop) = (app.catalog.clone(), self.stop.clone());
+        self.tasks.spawn(restarted("backup", move || keep_backup(catalog.clone(), backup.clone(), stop.clone())));
+        let (access, stop) = (app.access.clone(), self.stop.clone());
+        self.tasks.spawn(restarted("last_used", move || keep_last_used(access.clone(), stop.clone())));
         let router = router(app);
         let tls = app.certificate.as_ref().map(|certificate| certificate.server_config(&[b"h2", b"http/1.1"]));
         for (socket, tls) in [(http, None), (https, tls)] {
             let Some(socket) = socket else { continue };
             let door = Listener { socket, tls };
             let (stop, now) = (self.stop.clone(), self.now.clone());
-            self.tasks.spawn(door.serve(app.clone(), router.clone(), app.crowd.clone(), stop, now));
+            let serve = door.serve(app.clone(), router.clone(), app.crowd.clone(), stop, now);
+            self.tasks.spawn(essential("http", serve));
         }
         let rtsp_tls = app.certificate.as_ref().map(|certificate| certificate.server_config(&[]));
         for (socket, tls) in [(rtsp, None), (rtsps, rtsp_tls)] {
             let Some(socket) = socket else { continue };
-            self.cameras.spawn(self.rtsp.clone().serve(socket, tls, self.stop.clone()));
+            self.cameras.spawn(essential("rtsp", self.rtsp.clone().serve(socket, tls, self.stop.clone())));
         }
     }
 

@@ -188,7 +188,16 @@ impl Client {
 pub(crate) fn health(common: &Common) -> Result<(String, Value), CommandError> {
     let (agent, url) = find_server(common)?;
     let outcome = agent.get(format!("{url}/healthz")).call();
-    let value = read(&url, outcome)?;
+    let unreachable = |error| ClientError::Unreachable { url: url.clone(), message: reason(error) };
+    let mut response = outcome.map_err(unreachable)?;
+    if response.status() != http::StatusCode::SERVICE_UNAVAILABLE {
+        let value = read(&url, Ok(response))?;
+        return Ok((url, value));
+    }
+    // It answers, and says what is wrong.
+    let text = response.body_mut().with_config().limit(1 << 20).read_to_string().map_err(unreachable)?;
+    let value = serde_json::from_str(&text)
+        .map_err(|error| ClientError::Strange { url: url.clone(), message: error.to_string() })?;
     Ok((url, value))
 }
 

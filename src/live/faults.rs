@@ -49,6 +49,7 @@ mod some {
         stuck: AtomicBool,
         changed: Notify,
         errors: Mutex<VecDeque<AppendError>>,
+        panics: AtomicBool,
     }
 
     impl Faults {
@@ -61,6 +62,7 @@ mod some {
         }
 
         pub fn next(&self) -> Option<AppendError> {
+            assert!(!self.panics.swap(false, Ordering::SeqCst), "as asked for");
             self.errors.lock().unwrap().pop_front()
         }
 
@@ -73,6 +75,11 @@ mod some {
             self.stuck.store(stuck, Ordering::SeqCst);
             self.changed.notify_waiters();
             self.changed.notify_one();
+        }
+
+        /// The recorder panics at the next fragment.
+        pub fn panic(&self) {
+            self.panics.store(true, Ordering::SeqCst);
         }
 
         /// The next appends fail so.

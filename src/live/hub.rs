@@ -17,7 +17,7 @@ use super::load::Loader;
 use super::meters::Meters;
 use super::pool::Pool;
 use super::publisher::{Ended, PublishError, Publisher, PublisherInfo};
-use super::recorder::Recorder;
+use super::recorder::record;
 use super::seat::{Seat, Session, takes_over};
 use super::settings::Settings;
 use super::state::{Edge, Presence, StreamState};
@@ -120,7 +120,7 @@ impl Hub {
         }));
         tracing::info!(stream = %stream.name, peer = who.peer, protocol = who.protocol, "publisher came");
         if state.seated(Presence { who, since: self.clock.now(), lost: 0 }) {
-            self.recorders.spawn(Recorder::new(self.clone(), state.clone(), meters).run());
+            self.recorders.spawn(record(self.clone(), state.clone(), meters));
         }
         drop(seat);
         Ok(Publisher { state, session: id, ended, budget: self.unpersisted_share() })

@@ -63,6 +63,8 @@ pub(crate) enum Ended {
     Stopping,
     #[error("the volume is full")]
     DiskFull,
+    #[error("recording it failed inside the server; its log has more")]
+    Failed,
 }
 
 /// The one writer of a stream. Dropping it ends the session: its open fragment is closed and persisted.

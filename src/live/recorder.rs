@@ -8,13 +8,14 @@
 //! it was; fragments that were closed before we knew are still recorded, and the next one that starts
 //! says why (`storage_error`, `disk_full`).
 
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
+use futures_util::{FutureExt, StreamExt};
 use media::GapReason;
 use store::{AppendError, Stored};
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -40,11 +41,40 @@ const LOOKS: u32 = 4;
 
 type Append = Pin<Box<dyn Future<Output = (Entry, Result<Stored, AppendError>)> + Send>>;
 
-pub(super) struct Recorder {
+/// After a recorder that failed, before the next begins.
+const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 1000 });
+
+/// Records until nobody publishes any more.
+///
+/// A panic in here belongs to this stream. Its publisher's session ends, fragments that were on their way to the disk are lost, as
+/// far as anybody is told, and another recorder goes on behind them.
+pub(super) async fn record(hub: Arc<Hub>, state: Arc<StreamState>, meters: Meters) {
+    loop {
+        let recorder = Recorder::new(hub.clone(), state.clone(), meters.clone());
+        if AssertUnwindSafe(recorder.run()).catch_unwind().await.is_ok() {
+            break;
+        }
+        tracing::error!(stream = %state.id, "the stream's recorder panicked: its publisher's session ends, and another one records");
+        metrics::counter!("kinora_panics_total", "part" => "recorder").increment(1);
+        state.vacate_any(Ended::Failed, GapReason::StorageError);
+        for entry in state.taken() {
+            meters.refused(entry.fragment.body.len() as u64);
+            state.settle(entry.fragment.info.position, Fate::Lost, hub.tail_share().bytes());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    let stream = state.id;
+    drop(state);
+    hub.forget_idle(stream);
+}
+
+struct Recorder {
     hub: Arc<Hub>,
     state: Arc<StreamState>,
     meters: Meters,
     in_flight: FuturesOrdered<Append>,
+    /// Bytes of those; a part of the hub's.
+    in_flight_bytes: u64,
     /// The store holds an open block of ours.
     unsealed: bool,
     /// The store does not take the stream's fragments any more.
@@ -72,7 +102,18 @@ impl Recorder {
         let in_flight = FuturesOrdered::new();
         let mut looks = interval((hub.settings.fragment_max / LOOKS).max(Duration::from_millis(1)));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Recorder { hub, state, meters, in_flight, unsealed: false, gone: false, refused: 0, complained: None, looks }
+        Recorder {
+            hub,
+            state,
+            meters,
+            in_flight,
+            in_flight_bytes: 0,
+            unsealed: false,
+            gone: false,
+            refused: 0,
+            complained: None,
+            looks,
+        }
     }
 
     /// Records until nobody publishes any more.
@@ -91,10 +132,6 @@ impl Recorder {
                 }
             }
         }
-        let Recorder { hub, state, .. } = self;
-        let stream = state.id;
-        drop(state);
-        hub.forget_idle(stream);
     }
 
     /// Gives the store what the tail has for it.
@@ -105,7 +142,9 @@ impl Recorder {
                 self.refuse(&entry);
                 continue;
             }
-            self.hub.in_flight_bytes.fetch_add(entry.fragment.body.len() as u64, Ordering::Relaxed);
+            let bytes = entry.fragment.body.len() as u64;
+            self.in_flight_bytes += bytes;
+            self.hub.in_flight_bytes.fetch_add(bytes, Ordering::Relaxed);
             let append: Append = match self.hub.faults.next() {
                 Some(error) => Box::pin(std::future::ready((entry, Err(error)))),
                 None => {
@@ -138,6 +177,7 @@ impl Recorder {
 
     fn apply(&mut self, entry: Entry, answer: Result<Stored, AppendError>) {
         let bytes = entry.fragment.body.len() as u64;
+        self.in_flight_bytes -= bytes;
         self.hub.in_flight_bytes.fetch_sub(bytes, Ordering::Relaxed);
         match answer {
             Ok(_) => {
@@ -189,6 +229,13 @@ impl Recorder {
             let why = self.state.shared().left.unwrap_or(GapReason::PublisherLeft);
             self.hub.store.seal(self.state.id, why).await;
         }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        // None are left but after a panic.
+        self.hub.in_flight_bytes.fetch_sub(self.in_flight_bytes, Ordering::Relaxed);
     }
 }
 

@@ -167,6 +167,11 @@ impl StreamState {
         self.shared().tail.take_next()
     }
 
+    /// The fragments that the recorder has taken and said nothing of.
+    pub fn taken(&self) -> Vec<Entry> {
+        self.shared().tail.taken()
+    }
+
     /// Resolves when every fragment up to `position` is on disk, or known not to be.
     pub async fn settled_to(&self, position: Position) {
         loop {

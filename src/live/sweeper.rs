@@ -14,6 +14,10 @@ use store::{Expiry, StoreError};
 use super::hub::Hub;
 use super::publisher::Ended;
 use crate::catalog::{Catalog, CatalogError, Stream};
+use crate::telemetry::pulse::Part;
+
+/// A sweep without a sign of life for so long is stuck.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How soon the next sweep comes while space is short.
 const SHORT: Duration = Duration::from_secs(1);
@@ -131,11 +135,13 @@ pub(crate) struct Sweeper {
     settings: SweeperSettings,
     /// What an earlier life had said to drop and did not get to is dropped now.
     caught_up: AtomicBool,
+    part: Arc<Part>,
 }
 
 impl Sweeper {
     pub(crate) fn new(hub: Arc<Hub>, catalog: Arc<Catalog>, settings: SweeperSettings) -> Sweeper {
-        Sweeper { hub, catalog, settings, caught_up: AtomicBool::new(false) }
+        let part = Part::new("sweeper", PATIENCE, false);
+        Sweeper { hub, catalog, settings, caught_up: AtomicBool::new(false), part }
     }
 
     /// Sweeps until the hub stops.
@@ -144,11 +150,15 @@ impl Sweeper {
         let sweeper = Arc::new(self);
         loop {
             let worker = sweeper.clone();
-            let wait = match tokio::task::spawn_blocking(move || worker.sweep()).await {
+            sweeper.part.beat();
+            let swept = tokio::task::spawn_blocking(move || worker.sweep()).await;
+            sweeper.part.rest();
+            let wait = match swept {
                 Ok(wait) => wait,
                 Err(failure) => {
                     // Without a sweeper the volume fills up: whatever failed is tried again.
                     tracing::error!(%failure, "the sweep failed");
+                    metrics::counter!("kinora_panics_total", "part" => "sweep").increment(1);
                     every
                 }
             };
@@ -165,6 +175,7 @@ impl Sweeper {
         let streams = self.catalog.all_streams();
         let mut failures = 0u64;
         for stream in &streams {
+            self.part.beat();
             if let Err(error) = self.expire(stream) {
                 // One of each sweep is told in full; more would say the same.
                 if failures == 0 {

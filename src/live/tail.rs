@@ -112,6 +112,12 @@ impl Tail {
         Some(entry.clone())
     }
 
+    /// The fragments that the recorder has taken and said nothing of.
+    pub fn taken(&self) -> Vec<Entry> {
+        let taken = self.entries.iter().take(self.handed);
+        taken.filter(|entry| entry.fate == Fate::Waiting).cloned().collect()
+    }
+
     /// Says what became of the waiting fragment at `position`, and lets go of what may go: beyond the newest few,
     /// `budget` settled bytes are kept.
     pub fn settle(&mut self, position: Position, fate: Fate, budget: u64) {

@@ -1,4 +1,4 @@
-//! Logs on standard error, and the recorder of metrics.
+//! Logs on standard error, the recorder of metrics, and whether the server's shared parts get on.
 //!
 //! Not here: which metrics there are; each room names its own where it counts.
 
@@ -10,6 +10,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::tree::{Log, LogFormat};
 
+pub(crate) mod pulse;
 mod redact;
 
 /// Why telemetry did not start.
@@ -65,6 +66,8 @@ pub(crate) fn start_metrics() -> Result<PrometheusHandle, TelemetryError> {
 /// What the doors count; `live` describes its own.
 fn describe_doors() {
     use metrics::{describe_counter, describe_gauge};
+    describe_counter!("kinora_panics_total", "Panics of a part of the server that went on afterwards");
+    describe_counter!("kinora_store_panics_total", "Panics while a stream was written: its fragments were refused");
     describe_gauge!("kinora_http_connections", "HTTP connections that are open");
     describe_counter!("kinora_http_connections_refused_total", "HTTP connections beyond a limit of [limits]");
     describe_counter!("kinora_rtsp_connections_refused_total", "RTSP connections beyond a limit of [limits]");

@@ -1,6 +1,7 @@
 //! The queue of tasks and the threads that have them done, one a decoder process.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -272,7 +273,14 @@ fn work(shared: &Shared, number: usize, wake: &Condvar) {
                 shared.meters.waited.record(since.elapsed().as_secs_f64());
                 let begun = Instant::now();
                 let mut outlet = Outlet { meters: &shared.meters, task, answers };
-                if let Err(error) = do_task(shared, &mut process, &mut outlet) {
+                let done = catch_unwind(AssertUnwindSafe(|| do_task(shared, &mut process, &mut outlet)));
+                let done = done.unwrap_or_else(|_| {
+                    tracing::error!(decoder = number, "the thread beside a decoder panicked: the decoder is replaced");
+                    metrics::counter!("kinora_panics_total", "part" => "decoder").increment(1);
+                    process = None;
+                    Err(WorkError::Died("the server failed while it spoke with it"))
+                });
+                if let Err(error) = done {
                     if outlet.is_gone() {
                         shared.meters.cancelled.increment(1);
                     }

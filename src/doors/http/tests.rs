@@ -30,6 +30,7 @@ use crate::frames::Frames;
 use crate::live::{self, Hub};
 use crate::playback::clip::Clips;
 use crate::playback::hls::Playlists;
+use crate::telemetry::pulse::Part;
 use crate::workers::{Pool, PoolSettings};
 
 const ADMIN: &str = "kin_admin_token_of_these_tests_0000000000000000";
@@ -303,4 +304,35 @@ async fn plain_http_and_unknown_hosts_are_refused_when_that_was_asked_for() {
     assert_eq!(ask("localhost").await, 200);
     assert_eq!(ask("[::1]:8080").await, 200);
     assert_eq!(ask("192.0.2.1").await, 200);
+}
+
+#[tokio::test]
+async fn health_names_what_is_not_well_and_fails_when_nothing_can_be_recorded() {
+    let door = Door::open(Config::default());
+    let health = async || door.call("GET", "/healthz", None, Value::Null).await;
+    // Several tests share the process: only parts of ours are looked at, and others' never stop recording.
+    assert_eq!(health().await.0, StatusCode::OK);
+    let part = Part::new("a test's part", Duration::ZERO, false);
+    part.beat();
+    let (status, body) = health().await;
+    assert_eq!((status, &body["status"]), (StatusCode::OK, &json!("degraded")));
+    let found = body["parts"].as_array().expect("parts").iter().find(|found| found["part"] == "a test's part");
+    assert!(found.is_some_and(|found| found["since"].is_string() && found["stops_recording"] == false), "{body}");
+    part.rest();
+
+    std::fs::rename(door._folder.path(), door._folder.path().with_extension("away")).expect("moved");
+    let gone = json!("data_folder");
+    let body = loop {
+        let (status, body) = health().await;
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            break body;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    std::fs::rename(door._folder.path().with_extension("away"), door._folder.path()).expect("moved back");
+    assert_eq!(body["status"], "failing");
+    assert!(body["parts"].as_array().expect("parts").iter().any(|found| found["part"] == gone), "{body}");
+    while health().await.0 != StatusCode::OK {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -32,6 +32,7 @@ use crate::ingest::whip::{self, Over, Whip};
 use crate::live::PublisherInfo;
 use crate::playback::whep::{self, Unplayable, Viewer};
 use crate::protocol::webrtc::{Answer, Credentials, Identity, Kind, Offer, OfferError, Peer, PeerError, stun};
+use crate::telemetry::pulse::essential;
 use crate::workers::SharedTranscodes;
 use addresses::Addresses;
 use directory::{Directory, Entry, Key};
@@ -161,7 +162,7 @@ impl Webrtc {
         let socket = socket::Socket::new(socket)?;
         let (hub, access, clock) = (rooms.hub.clone(), rooms.access.clone(), rooms.clock.clone());
         let running = Loop::new(socket, directory.clone(), hub, access, transcodes, clock, inbox);
-        tasks.spawn(running.run(stop));
+        tasks.spawn(essential("webrtc", running.run(stop)));
         let mut public = settings.public_addresses.clone();
         for address in public.iter_mut().filter(|address| address.port() == 0) {
             address.set_port(bound.port());

@@ -235,3 +235,32 @@ async fn publisher_that_waits_for_the_disk_is_not_taken_for_silent() {
     assert_eq!(all_pictures(&server, &all).await, (0..40).collect::<Vec<_>>());
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recorder_that_panics_ends_its_publisher_and_another_one_records() {
+    let mut site = Site::new();
+    let mut camera = Camera::new(&site);
+    let server = site.start();
+    let mut publisher = server.publish("token:1").await;
+    soon(camera.shoot(&mut publisher, 15)).await.unwrap();
+    edge(&server, |edge| edge.persisted.sequence.0 == 1).await;
+    server.hub.faults.panic();
+    // The end may come before the last of them.
+    let _ = soon(camera.shoot(&mut publisher, 10)).await;
+    assert_eq!(soon(publisher.ended()).await, Ended::Failed);
+    drop(publisher);
+    camera.next = 40;
+    let mut publisher = server.publish("token:1").await;
+    soon(camera.shoot(&mut publisher, 15)).await.unwrap();
+    soon(publisher.finish()).await;
+    let all = server.all().await;
+    let resumed = all.iter().find(|fragment| fragment.info.break_before == Some(GapReason::StorageError)).unwrap();
+    assert_eq!(pictures(&server, resumed).await, (40..50).collect::<Vec<_>>());
+    assert!(
+        ordinals(&all).windows(2).any(|pair| pair[1] > pair[0] + 1),
+        "what it had in hand is a hole: {:?}",
+        ordinals(&all)
+    );
+    assert_eq!(server.hub.totals().unpersisted, 0);
+    server.stop().await;
+}
