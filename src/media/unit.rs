@@ -15,6 +15,16 @@ pub enum RandomAccess {
     /// Decoding starts here, but leading pictures that follow refer to before and are skipped
     /// (H.265 CRA and BLA, H.264 recovery point): SAP type 3.
     Open,
+    /// Decoding may start here, and what comes out is right some frames later: H.264 and H.265 recovery points with a count
+    /// (gradual refresh), SAP type 4. Only a stream that has nothing better starts here.
+    Gradual,
+}
+
+impl RandomAccess {
+    /// Whether the unit itself is decoded right when decoding starts at it: what fragments are cut at.
+    pub fn is_exact(self) -> bool {
+        matches!(self, RandomAccess::Closed | RandomAccess::Open)
+    }
 }
 
 /// One coded picture or audio frame, in decode order.

@@ -322,3 +322,31 @@ fn pictures_without_a_key_frame_are_told_by_name() {
     feed.tick(at(now, 6_000));
     assert_eq!(feed.undescribed(), [Undescribed { track: 0, why: "no key frame came".into() }]);
 }
+
+/// Packets of H.264 with every third number taken by a packet of another payload type, as Geovision cameras (type 50) and
+/// telephones (events, comfort noise) send them.
+#[test]
+fn packets_of_other_payload_types_are_no_loss() {
+    let key = packets(FFMPEG).into_iter().filter(|(channel, _)| *channel == 0).map(|(_, bytes)| bytes);
+    let mut sequence = 65_500u16;
+    let mut mixed = Vec::new();
+    for (count, mut bytes) in key.enumerate() {
+        bytes[2..4].copy_from_slice(&sequence.to_be_bytes());
+        sequence = sequence.wrapping_add(1);
+        if count % 3 == 2 {
+            let mut foreign = bytes.clone();
+            foreign[1] = 50;
+            foreign[2..4].copy_from_slice(&sequence.to_be_bytes());
+            sequence = sequence.wrapping_add(1);
+            mixed.push((0, bytes));
+            mixed.push((0, foreign));
+        } else {
+            mixed.push((0, bytes));
+        }
+    }
+    for datagrams in [false, true] {
+        let video = units(&run(sdp::tests::FFMPEG, datagrams, &mixed), 1);
+        assert_eq!(video.len(), 25, "datagrams: {datagrams}");
+        assert!(video.iter().all(|unit| unit.loss_before == 0), "datagrams: {datagrams}");
+    }
+}

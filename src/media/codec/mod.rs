@@ -60,9 +60,11 @@ pub enum CodecError {
         /// Rows as coded.
         height: u64,
     },
-    /// More pictures a second than [`MAX_FRAME_RATE_MILLIS`].
-    #[error("frame rate of {0} per second is above 240")]
-    TooFast(u64),
+}
+
+/// A frame rate in thousandths; none when it is 0, or too high to be more than the fineness of a clock.
+fn believable_rate(millis: u64) -> Option<u32> {
+    (1..=MAX_FRAME_RATE_MILLIS).contains(&millis).then_some(millis as u32)
 }
 
 /// Refuses pictures beyond the limits, and empty ones.

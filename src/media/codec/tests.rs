@@ -181,7 +181,8 @@ fn pictures_and_rates_beyond_the_limits_are_refused() {
     assert!(matches!(parse(1, 1, 8, None), Err(CodecError::Malformed(_))));
     assert!(matches!(parse(1, 1, u32::MAX as u64 - 1, None), Err(CodecError::Malformed(_))));
     assert_eq!(parse(1, 1, 0, Some((1, 480, true))).map(|sps| sps.frame_rate_millis), Ok(Some(240_000)));
-    assert_eq!(parse(1, 1, 0, Some((1, 482, true))), Err(CodecError::TooFast(241)));
+    assert_eq!(parse(1, 1, 0, Some((1, 482, true))).map(|sps| sps.frame_rate_millis), Ok(None));
+    assert_eq!(parse(1, 1, 0, Some((1, 180_000, true))).map(|sps| sps.frame_rate_millis), Ok(None));
     assert_eq!(parse(1, 1, 0, Some((1, 180_000, false))).map(|sps| sps.frame_rate_millis), Ok(None));
     assert_eq!(parse(1, 1, 0, Some((0, 50, true))).map(|sps| sps.frame_rate_millis), Ok(None));
 }
@@ -207,10 +208,10 @@ fn h264_access_units_are_told_apart() {
     check(&[&idr], Closed, false);
     check(&[&sei, &intra], Open, false);
     check(&[&sei_behind_another, &intra], Open, false);
-    check(&[&sei_later, &intra], No, false);
+    check(&[&sei_later, &intra], Gradual, false);
     check(&[&intra], No, false);
-    check(&[&sei, &inter], No, false);
-    check(&[&sei, &intra, &inter], No, false);
+    check(&[&sei, &inter], Gradual, false);
+    check(&[&sei, &intra, &inter], Gradual, false);
     check(&[&unreferred], No, true);
     check(&[&sei], No, false);
     let (sps, pps) = (hex(A_SPS), hex(A_PPS));

@@ -143,8 +143,12 @@ impl Fragmenter {
             entries.clear();
             let ends = lane.times.iter().skip(1).map(|timed| timed.dts).chain(lane.next_dts);
             for ((unit, timed), end) in lane.queue.iter().zip(&lane.times).zip(ends) {
-                let access = unit.random_access != RandomAccess::No;
-                lane.damaged = (lane.damaged && !access) || unit.loss_before > 0;
+                let access = unit.random_access.is_exact();
+                let refreshes = unit.random_access == RandomAccess::Gradual;
+                // A refresh that began behind the loss is over where the next one begins.
+                let healed = access || (refreshes && lane.refreshing);
+                lane.damaged = (lane.damaged && !healed) || unit.loss_before > 0;
+                lane.refreshing = lane.damaged && (refreshes || (lane.refreshing && unit.loss_before == 0));
                 damaged |= lane.damaged;
                 entries.push(Entry {
                     duration: u32::try_from(end - timed.dts).unwrap_or(u32::MAX),
@@ -175,7 +179,9 @@ impl Fragmenter {
             _ if !lane.picture => StartKind::Closed,
             RandomAccess::Closed => StartKind::Closed,
             RandomAccess::Open => StartKind::Open,
-            RandomAccess::No => StartKind::Dependent,
+            // There is nothing before it to start at. What is not refreshed yet is marked as damaged.
+            RandomAccess::Gradual if broken.is_some() => StartKind::Open,
+            RandomAccess::Gradual | RandomAccess::No => StartKind::Dependent,
         };
         let starts_the_stream = self.next.next_ordinal == Ordinal(0);
         let discontinuities = self.next.discontinuities + u64::from(broken.is_some() && !starts_the_stream);

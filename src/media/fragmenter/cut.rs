@@ -23,7 +23,7 @@ impl Fragmenter {
             return;
         };
         let length_us = lane.micros(unit.pts.saturating_sub(first_pts));
-        let access = unit.random_access != RandomAccess::No;
+        let access = unit.random_access.is_exact();
         let due = if lane.picture {
             let stalled = unit.arrival.micros_since(first_arrival) >= micros(self.settings.max) + STALL_US;
             (access && length_us >= micros(self.settings.min) - CUT_EARLY_US)

@@ -36,6 +36,8 @@ pub(super) struct Lane {
     pub promised: bool,
     /// Units were lost since the last random access point.
     pub damaged: bool,
+    /// A gradual refresh began since then, which is not over yet.
+    pub refreshing: bool,
     /// The next unit follows one that was not taken.
     pub hole: bool,
     /// Times of the fragment being closed.
@@ -55,6 +57,7 @@ impl Lane {
             next_dts: None,
             promised: false,
             damaged: false,
+            refreshing: false,
             hole: false,
             times: Vec::new(),
         }

@@ -204,6 +204,8 @@ impl Fragmenter {
                 return self.refuse(None, DropReason::BeforeRandomAccess);
             }
             self.started = true;
+            // Until the refresh is over frames lack what came before.
+            self.lanes[at].hole |= unit.random_access == RandomAccess::Gradual;
         }
         if self.lanes[at].jumps(&unit, self.delay.map(|delay| delay.ticks)) {
             self.close_all(&mut pushed.closed);

@@ -49,14 +49,14 @@ impl Fragmenter {
     pub fn open_pictures(&self) -> Option<OpenPictures> {
         let lane = self.lanes.get(self.lead).filter(|lane| lane.picture)?;
         let tracks = self.next.track_set.clone()?;
-        let access = lane.queue.iter().rposition(|unit| unit.random_access != RandomAccess::No);
+        let access = lane.queue.iter().rposition(|unit| unit.random_access.is_exact());
         let first = access.unwrap_or(0);
         let unit = lane.queue.get(first)?;
         let number = lane.taken + first as u64;
         let start = match unit.random_access {
             RandomAccess::Closed => StartKind::Closed,
             RandomAccess::Open => StartKind::Open,
-            RandomAccess::No => StartKind::Dependent,
+            RandomAccess::Gradual | RandomAccess::No => StartKind::Dependent,
         };
         let before = self.cuts.iter().filter(|cut| cut.before <= number).count() as u64;
         let sequence = Sequence(self.next.next_sequence.0.saturating_add(before));

@@ -610,6 +610,40 @@ fn damage_lasts_until_the_next_random_access_point() {
     assert_eq!(marks, [(StartKind::Closed, true), (StartKind::Dependent, true)]);
 }
 
+/// An encoder with gradual refresh has no key frame but the first, which nobody who joins later sees.
+#[test]
+fn a_stream_with_gradual_refresh_alone_is_recorded_and_damaged_until_the_first_is_over() {
+    let mut fragmenter = fragmenter(&[pictures()]);
+    let refresh = |n: i64| {
+        let access = if n % 60 == 20 { RandomAccess::Gradual } else { RandomAccess::No };
+        unit(V, n * FRAME, n * 1_000_000 / 30, access)
+    };
+    let mut fragments = push_all(&mut fragmenter, (0..900).map(refresh));
+    fragments.extend(fragmenter.close(true));
+    let read = check_stream(&fragments);
+    check_samples(&read[0], (20..900).map(refresh).collect::<Vec<_>>().iter());
+    let starts: Vec<_> = fragments.iter().map(|fragment| (fragment.info.start, fragment.info.damaged)).collect();
+    assert_eq!(starts[0], (StartKind::Open, true));
+    assert!(starts[1..].iter().all(|start| *start == (StartKind::Dependent, false)), "{starts:?}");
+    assert_eq!(fragmenter.dropped().before_random_access, 20);
+}
+
+#[test]
+fn bytes_that_come_behind_a_unit_are_appended_to_it_while_it_is_open() {
+    let mut fragmenter = fragmenter(&[pictures()]);
+    assert!(!fragmenter.push_rest(V, b"nothing is open"));
+    let sent: Vec<_> = (0..40).map(|n| picture(n, 30, &[0])).collect();
+    let mut closed = push_all(&mut fragmenter, sent.iter().take(39).cloned());
+    assert!(fragmenter.push_rest(V, b" and more"));
+    closed.extend(push_all(&mut fragmenter, sent.iter().skip(39).cloned()));
+    closed.extend(fragmenter.close(true));
+    let mut expected = sent.clone();
+    expected[38].data = [&sent[38].data[..], b" and more"].concat().into();
+    check_samples(&check_stream(&closed)[0], &expected);
+    assert!(!fragmenter.push_rest(V, b"too late"));
+    assert_eq!(fragmenter.dropped().too_late, 2);
+}
+
 #[test]
 fn units_that_cannot_be_stored_are_refused_by_reason() {
     let mut fragmenter = fragmenter(&[pictures()]);

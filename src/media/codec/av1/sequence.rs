@@ -1,7 +1,7 @@
 //! The sequence header (section 5.5).
 
 use crate::codec::bits::BitReader;
-use crate::codec::{CodecError, MAX_FRAME_RATE_MILLIS, check_size};
+use crate::codec::{CodecError, believable_rate, check_size};
 
 /// What a sequence header says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -178,14 +178,14 @@ impl Timing {
         let (tick, scale, is_equal) = (u64::from(bits.bits(32)?), u64::from(bits.bits(32)?), bits.bit()?);
         // `uvlc` is exp-Golomb.
         let ticks = if is_equal { tick * (u64::from(bits.ue()?) + 1) } else { 0 };
-        let rate = (scale * 1000).checked_div(ticks).filter(|rate| (1..=MAX_FRAME_RATE_MILLIS).contains(rate));
+        let rate = (scale * 1000).checked_div(ticks).and_then(believable_rate);
         let mut model = None;
         if bits.bit()? {
             let delay_bits = bits.bits(5)? + 1;
             bits.skip(32 + 5)?; // num_units_in_decoding_tick, bits of removal times
             model = Some((delay_bits, bits.bits(5)? + 1));
         }
-        Ok(Timing { rate: rate.map(|rate| rate as u32), is_equal, model })
+        Ok(Timing { rate, is_equal, model })
     }
 }
 

@@ -10,6 +10,7 @@ use super::entry;
 use super::{CodecError, MAX_PARAMETER_SET_BYTES};
 use crate::{Codec, Timescale, Track, TrackId};
 pub use sps::Sps;
+pub(in crate::codec) use unit::recovery_point;
 pub use unit::{Boundary, Classified, boundary, classify};
 
 /// `nal_unit_type` of a slice of a picture that is not IDR.

@@ -3,7 +3,7 @@
 use super::SPS;
 use crate::codec::bits::BitReader;
 use crate::codec::entry::Look;
-use crate::codec::{CodecError, MAX_FRAME_RATE_MILLIS, MAX_PARAMETER_SET_BYTES, check_size};
+use crate::codec::{CodecError, MAX_PARAMETER_SET_BYTES, believable_rate, check_size};
 
 /// What a sequence parameter set says (section 7.3.2.1.1).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -140,15 +140,11 @@ impl Sps {
         if bits.bit()? {
             let tick = u64::from(bits.bits(32)?);
             let scale = u64::from(bits.bits(32)?);
-            let fixed = bits.bit()?;
+            bits.skip(1)?; // fixed frame rate
             if tick != 0 && scale != 0 {
                 let rate_millis = (scale * 1000 + tick) / (tick * 2);
-                if rate_millis <= MAX_FRAME_RATE_MILLIS {
-                    self.frame_rate_millis = Some(rate_millis as u32).filter(|rate| *rate > 0);
-                } else if fixed {
-                    return Err(CodecError::TooFast(rate_millis / 1000));
-                }
-                // Without the fixed flag a tick is only the finest step of time, and some cameras say 1/90000.
+                // Some say how fine their clock is: picamera 500 a second, others 90,000, with the fixed flag set or not.
+                self.frame_rate_millis = believable_rate(rate_millis);
             }
         }
         let nal_hrd = bits.bit()?;

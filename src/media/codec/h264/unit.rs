@@ -45,10 +45,11 @@ pub struct Classified<'a> {
     pub pps: Vec<&'a [u8]>,
 }
 
-/// Classifies an access unit: IDR starts closed, an I picture with a recovery point here starts open.
+/// Classifies an access unit: IDR starts closed, an I picture with a recovery point here starts open, any other with a recovery
+/// point is the beginning of a gradual refresh.
 pub fn classify<'a>(nals: impl Iterator<Item = &'a [u8]>) -> Classified<'a> {
     let mut unit = Classified::default();
-    let (mut idr, mut intra, mut referred, mut recovers) = (false, true, false, false);
+    let (mut idr, mut intra, mut referred, mut recovery) = (false, true, false, None);
     for nal in nals {
         let Some(head) = nal.first() else { continue };
         match head & 0x1f {
@@ -58,17 +59,20 @@ pub fn classify<'a>(nals: impl Iterator<Item = &'a [u8]>) -> Classified<'a> {
                 referred |= head & 0x60 != 0;
                 intra &= is_intra_slice(nal);
             }
-            SEI => recovers |= recovers_here(nal),
+            SEI => recovery = recovery.or_else(|| recovery_point(&nal[1..])),
             SPS if unit.sps.len() < 32 => unit.sps.push(nal),
             PPS if unit.pps.len() < 256 => unit.pps.push(nal),
             _ => {}
         }
     }
     unit.disposable = unit.has_picture && !referred;
-    unit.random_access = match (idr, unit.has_picture && intra && recovers) {
-        (true, _) => RandomAccess::Closed,
-        (false, true) => RandomAccess::Open,
-        (false, false) => RandomAccess::No,
+    unit.random_access = match recovery {
+        _ if !unit.has_picture => RandomAccess::No,
+        _ if idr => RandomAccess::Closed,
+        // The code of a count of 0 is its first bit.
+        Some(first) if intra && first & 0x80 != 0 => RandomAccess::Open,
+        Some(_) => RandomAccess::Gradual,
+        None => RandomAccess::No,
     };
     unit
 }
@@ -78,10 +82,11 @@ fn is_intra_slice(nal: &[u8]) -> bool {
     bits.ue().is_ok() && matches!(bits.ue(), Ok(2 | 4 | 7 | 9))
 }
 
-/// Whether an SEI NAL unit has a recovery point with `recovery_frame_cnt` 0 (section D.1.8).
-fn recovers_here(nal: &[u8]) -> bool {
+/// The first byte of the recovery point in an SEI NAL unit without its header (ITU-T H.264 sections 7.3.2.3.1 and D.1.8, H.265
+/// section D.2.8): it begins with the exp-Golomb code of the frames until recovery.
+pub(in crate::codec) fn recovery_point(payload: &[u8]) -> Option<u8> {
     const RECOVERY_POINT: u32 = 6;
-    let mut bits = BitReader::new(&nal[1..]);
+    let mut bits = BitReader::new(payload);
     let varied = |bits: &mut BitReader<'_>| -> Result<u32, CodecError> {
         let mut sum = 0u32;
         loop {
@@ -93,13 +98,13 @@ fn recovers_here(nal: &[u8]) -> bool {
         }
     };
     while bits.remaining() > 16 {
-        let (Ok(kind), Ok(size)) = (varied(&mut bits), varied(&mut bits)) else { return false };
+        let (kind, size) = (varied(&mut bits).ok()?, varied(&mut bits).ok()?);
         if kind == RECOVERY_POINT {
-            return bits.ue() == Ok(0);
+            return bits.bits(8).ok().map(|byte| byte as u8);
         }
-        if size as usize > nal.len() || bits.skip(size * 8).is_err() {
-            return false;
+        if size as usize > payload.len() || bits.skip(size * 8).is_err() {
+            return None;
         }
     }
-    false
+    None
 }

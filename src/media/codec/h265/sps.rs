@@ -3,7 +3,7 @@
 use super::{SPS, nal_type};
 use crate::codec::bits::BitReader;
 use crate::codec::entry::Look;
-use crate::codec::{CodecError, MAX_FRAME_RATE_MILLIS, MAX_PARAMETER_SET_BYTES, check_size};
+use crate::codec::{CodecError, MAX_PARAMETER_SET_BYTES, believable_rate, check_size};
 
 /// What a sequence parameter set says (section 7.3.2.2.1).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -147,10 +147,7 @@ impl Sps {
             let scale = u64::from(bits.bits(32)?);
             if tick != 0 && scale != 0 {
                 let rate_millis = (scale * 1000 + tick / 2) / tick;
-                if rate_millis > MAX_FRAME_RATE_MILLIS {
-                    return Err(CodecError::TooFast(rate_millis / 1000));
-                }
-                self.frame_rate_millis = Some(rate_millis as u32).filter(|rate| *rate > 0);
+                self.frame_rate_millis = believable_rate(rate_millis);
             }
         }
         Ok(())

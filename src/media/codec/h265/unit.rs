@@ -3,6 +3,10 @@
 use super::{AUD, PPS, SPS, VPS, nal_type};
 use crate::RandomAccess;
 pub use crate::codec::h264::Boundary;
+use crate::codec::h264::recovery_point;
+
+/// `nal_unit_type` of supplemental enhancement information that stands before its picture.
+const SEI: u8 = 39;
 
 fn layer(nal: &[u8]) -> u8 {
     (nal[0] & 1) << 5 | nal[1] >> 3
@@ -41,11 +45,13 @@ pub struct Classified<'a> {
     pub pps: Vec<&'a [u8]>,
 }
 
-/// Classifies an access unit: IDR starts closed, CRA and BLA start open. A picture is disposable when it is a
+/// Classifies an access unit: IDR starts closed, CRA and BLA start open, any other with a recovery point is the beginning of a
+/// gradual refresh. A picture is disposable when it is a
 /// sub-layer non-reference of the sub-layer `top_temporal_id` or above (see [`Config::top_temporal_id`]): lower
 /// ones may be referred to from above.
 pub fn classify<'a>(nals: impl Iterator<Item = &'a [u8]>, top_temporal_id: u8) -> Classified<'a> {
     let mut unit = Classified { disposable: true, ..Classified::default() };
+    let mut recovers = false;
     for nal in nals {
         let kind = nal_type(nal);
         if kind == 63 || layer(nal) != 0 {
@@ -61,6 +67,7 @@ pub fn classify<'a>(nals: impl Iterator<Item = &'a [u8]>, top_temporal_id: u8) -
                     _ => {}
                 }
             }
+            SEI => recovers |= recovery_point(&nal[2..]).is_some(),
             VPS if unit.vps.len() < 16 => unit.vps.push(nal),
             SPS if unit.sps.len() < 16 => unit.sps.push(nal),
             PPS if unit.pps.len() < 64 => unit.pps.push(nal),
@@ -68,5 +75,8 @@ pub fn classify<'a>(nals: impl Iterator<Item = &'a [u8]>, top_temporal_id: u8) -
         }
     }
     unit.disposable &= unit.has_picture;
+    if unit.has_picture && recovers && unit.random_access == RandomAccess::No {
+        unit.random_access = RandomAccess::Gradual;
+    }
     unit
 }
