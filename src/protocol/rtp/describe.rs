@@ -10,6 +10,9 @@ use crate::protocol::sdp::Format;
 /// Most picture parameter sets kept: all that ids allow (ITU-T H.264 section 7.4.2.2).
 const MAX_PPS: usize = 256;
 
+/// Descriptions kept of what the track was before.
+const MAX_EARLIER: usize = 4;
+
 /// The parameter sets of a video track, the newest of each.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct Sets {
@@ -37,6 +40,8 @@ pub(super) struct Describe {
     /// What frames of AV1 are to be read with.
     sequence: Option<av1::Sequence>,
     track: Option<Track>,
+    /// What it was before, newest first.
+    earlier: Vec<Track>,
     /// Every random access point brings its parameter sets.
     in_band: bool,
     error: Option<CodecError>,
@@ -66,6 +71,7 @@ impl Describe {
             top_temporal_id: 0,
             sequence: None,
             track: None,
+            earlier: Vec::new(),
             in_band: false,
             error: None,
         };
@@ -240,7 +246,16 @@ impl Describe {
         if self.track.as_ref().is_some_and(goes_on) {
             return None;
         }
-        self.track = Some(track.clone());
+        // A sender that goes back to sets of before alternates between them at its random access points, and sends them there:
+        // each time another track would be another initialisation every second.
+        self.in_band |= self.earlier.iter().any(|earlier| earlier.continues(&track));
+        if self.in_band && self.track.as_ref().is_some_and(|before| before.resembles(&track)) {
+            return None;
+        }
+        if let Some(before) = self.track.replace(track.clone()) {
+            self.earlier.insert(0, before);
+            self.earlier.truncate(MAX_EARLIER);
+        }
         Some(track)
     }
 }
@@ -301,6 +316,10 @@ mod tests {
         assert_eq!(changes(Describe::new(TrackId(1), &bare).in_band()), [true, false, false, false]);
         // Elsewhere sets are not repeated at each access point, so that each one counts.
         assert_eq!(changes(Describe::new(TrackId(1), &bare)), [true; 4]);
+        // But when it goes back to sets of before, it alternates between them.
+        let mut describe = Describe::new(TrackId(1), &bare);
+        let alternating = [0, 1, 0, 1, 0, 1].map(|id| describe.look(&key_picture(&numbered(&sps[0], id), pps)));
+        assert_eq!(alternating.map(|look| look.changed.is_some()), [true, true, false, false, false, false]);
 
         let mut describe = Describe::new(TrackId(1), &bare).in_band();
         let mut level = sps[0].to_vec();

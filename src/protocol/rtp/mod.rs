@@ -10,6 +10,7 @@
 
 pub(crate) mod depacketise;
 mod describe;
+mod foreign;
 pub(crate) mod packet;
 pub(crate) mod receive;
 pub(crate) mod reorder;

@@ -8,6 +8,7 @@ use media::{AccessUnit, ProducerTime, ServerTime, Timescale, Track, TrackId};
 
 use super::depacketise::{Depacketiser, Piece, Unit};
 use super::describe::Describe;
+use super::foreign::Foreign;
 use super::packet::{self, Packet};
 use super::reorder::{Placed, Reorder};
 use super::rtcp::{self, Report};
@@ -75,6 +76,8 @@ pub(crate) struct Receiver {
     timestamp: Timestamp,
     reorder: Reorder,
     last_sequence: Option<i64>,
+    /// Packets of other payload types from our source: comfort noise, telephone events, what a maker adds.
+    foreign: Foreign,
     lost: u32,
     depacketiser: Depacketiser,
     units: VecDeque<Unit>,
@@ -101,6 +104,7 @@ impl Receiver {
             timestamp: Timestamp::default(),
             reorder: Reorder::default(),
             last_sequence: None,
+            foreign: Foreign::default(),
             lost: 0,
             depacketiser: Depacketiser::new(&media.format)?,
             units: VecDeque::new(),
@@ -146,6 +150,10 @@ impl Receiver {
         };
         if packet.payload_type != self.payload_type {
             self.counters.wrong_payload_type += 1;
+            if self.ssrc == Some(packet.ssrc) {
+                self.foreign.note(packet.sequence);
+                self.tick(at, out);
+            }
             return;
         }
         if !self.is_source(packet.ssrc) {
@@ -188,7 +196,7 @@ impl Receiver {
     /// Gives up packets that have been missing for too long. To be called at least each [`super::reorder::MAX_WAIT`]
     /// while [`Receiver::is_waiting`].
     pub(crate) fn tick(&mut self, at: Moment, out: &mut VecDeque<Received>) {
-        while let Some((sequence, bytes)) = self.reorder.pop(at.now) {
+        while let Some((sequence, bytes)) = self.reorder.pop(at.now, |sequence| self.foreign.has(sequence)) {
             let packet = packet::parse(&bytes).expect("it was parsed when it came");
             self.deliver(sequence, &packet, at.wall, out);
         }
@@ -262,7 +270,7 @@ impl Receiver {
 
     fn deliver(&mut self, sequence: i64, packet: &Packet<'_>, arrival: ServerTime, out: &mut VecDeque<Received>) {
         if let Some(last) = self.last_sequence {
-            let missing = sequence - last - 1;
+            let missing = sequence - last - 1 - self.foreign.take_between(last, sequence);
             self.counters.lost += u64::try_from(missing).unwrap_or(0);
             self.lost = self.lost.saturating_add(u32::try_from(missing).unwrap_or(0));
         }
