@@ -9,6 +9,7 @@ pub mod anchor;
 pub mod codec;
 pub mod container;
 pub mod decoding;
+pub mod dropped;
 pub mod fragment;
 pub mod fragmenter;
 #[cfg(any(test, fuzzing))]
@@ -22,6 +23,7 @@ pub mod transcoding;
 pub mod unit;
 
 pub use anchor::{Anchor, ClockSource};
+pub use dropped::{DropReason, Dropped};
 pub use fragment::{Fragment, FragmentInfo, FragmentTrack, GapReason, StartKind};
 pub use ids::{Epoch, FragmentNumber, Ordinal, Position, Sequence, StreamId, StreamName, TrackId, TrackSetId};
 pub use time::{MediaTime, ProducerTime, ServerTime, Timescale};

@@ -33,11 +33,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use open::{OpenPicture, OpenPictures};
-pub use settings::{ClockPolicy, Continuation, DropReason, Dropped, FIRST_STREAM_TIME_US, Pushed, Settings};
+pub use settings::{ClockPolicy, Continuation, FIRST_STREAM_TIME_US, Pushed, Settings};
 
 use crate::container::cmaf::Entry;
 use crate::{
-    AccessUnit, ClockSource, Fragment, GapReason, ProducerTime, RandomAccess, ServerTime, TrackId, TrackSet, TrackSetId,
+    AccessUnit, ClockSource, DropReason, Dropped, Fragment, GapReason, ProducerTime, RandomAccess, ServerTime, TrackId,
+    TrackSet, TrackSetId,
 };
 use clock::ProducerClock;
 use lane::Lane;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Epoch, Fragment, GapReason, Ordinal, ProducerTime, Sequence, ServerTime, TrackSet, TrackSetId};
+use crate::{
+    DropReason, Epoch, Fragment, GapReason, Ordinal, ProducerTime, Sequence, ServerTime, TrackSet, TrackSetId,
+};
 
 /// Stream time, in microseconds, at which a new stream starts: decode times lie before presentation times
 /// and must not be negative.
@@ -92,40 +94,6 @@ impl Continuation {
     }
 }
 
-/// Why a unit was not taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DropReason {
-    /// No picture before it can be decoded: the session's first random access point is still to come.
-    BeforeRandomAccess,
-    /// Its track is not in the set, or no set was given yet.
-    UnknownTrack,
-    /// It has no bytes.
-    Empty,
-    /// It is larger than a fragment may be.
-    TooLarge,
-    /// Its presentation time is beyond all reason.
-    BadTime,
-    /// It is the rest of a unit whose fragment is closed.
-    TooLate,
-}
-
-/// Units that were not taken, by reason.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Dropped {
-    /// See [`DropReason::BeforeRandomAccess`].
-    pub before_random_access: u64,
-    /// See [`DropReason::UnknownTrack`].
-    pub unknown_track: u64,
-    /// See [`DropReason::Empty`].
-    pub empty: u64,
-    /// See [`DropReason::TooLarge`].
-    pub too_large: u64,
-    /// See [`DropReason::BadTime`].
-    pub bad_time: u64,
-    /// See [`DropReason::TooLate`].
-    pub too_late: u64,
-}
-
 /// What became of a unit.
 #[derive(Debug, Default)]
 #[must_use]
@@ -134,22 +102,4 @@ pub struct Pushed {
     pub closed: Vec<Fragment>,
     /// Why the unit was not taken; none when it was.
     pub dropped: Option<DropReason>,
-}
-
-impl Dropped {
-    pub(super) fn count(&mut self, reason: DropReason, units: u64) {
-        *match reason {
-            DropReason::BeforeRandomAccess => &mut self.before_random_access,
-            DropReason::UnknownTrack => &mut self.unknown_track,
-            DropReason::Empty => &mut self.empty,
-            DropReason::TooLarge => &mut self.too_large,
-            DropReason::BadTime => &mut self.bad_time,
-            DropReason::TooLate => &mut self.too_late,
-        } += units;
-    }
-
-    /// All of them.
-    pub fn total(&self) -> u64 {
-        self.before_random_access + self.unknown_track + self.empty + self.too_large + self.bad_time + self.too_late
-    }
 }

@@ -262,7 +262,10 @@ fn pictures_before_the_first_random_access_point_are_dropped_and_counted() {
     fragments.extend(fragmenter.close(true));
     let [video, audio] = check_stream(&fragments);
     check_samples(&video, of(&units, V).skip(20));
-    assert_eq!(fragmenter.dropped().before_random_access as usize, 20 + of(&units, A).count() - audio.len());
+    assert_eq!(
+        fragmenter.dropped().of(DropReason::BeforeRandomAccess) as usize,
+        20 + of(&units, A).count() - audio.len()
+    );
 }
 
 #[test]
@@ -494,7 +497,7 @@ fn new_parameters_close_the_fragment_and_start_a_track_set() {
     check_stream(&fragments);
     assert_eq!(fragments[2].info.break_before, Some(GapReason::TracksChanged));
     assert_eq!(fragments[2].info.track_set, TrackSetId(2));
-    assert_eq!(fragmenter.dropped().before_random_access, 15);
+    assert_eq!(fragmenter.dropped().of(DropReason::BeforeRandomAccess), 15);
 }
 
 #[test]
@@ -625,7 +628,7 @@ fn a_stream_with_gradual_refresh_alone_is_recorded_and_damaged_until_the_first_i
     let starts: Vec<_> = fragments.iter().map(|fragment| (fragment.info.start, fragment.info.damaged)).collect();
     assert_eq!(starts[0], (StartKind::Open, true));
     assert!(starts[1..].iter().all(|start| *start == (StartKind::Dependent, false)), "{starts:?}");
-    assert_eq!(fragmenter.dropped().before_random_access, 20);
+    assert_eq!(fragmenter.dropped().of(DropReason::BeforeRandomAccess), 20);
 }
 
 #[test]
@@ -641,7 +644,7 @@ fn bytes_that_come_behind_a_unit_are_appended_to_it_while_it_is_open() {
     expected[38].data = [&sent[38].data[..], b" and more"].concat().into();
     check_samples(&check_stream(&closed)[0], &expected);
     assert!(!fragmenter.push_rest(V, b"too late"));
-    assert_eq!(fragmenter.dropped().too_late, 2);
+    assert_eq!(fragmenter.dropped().of(DropReason::TooLate), 2);
 }
 
 #[test]
