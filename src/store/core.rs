@@ -143,6 +143,11 @@ impl Core {
         self.memory.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether there is such a stream. A deleted one is gone for readers before its files are.
+    pub(crate) fn exists(&self, stream: StreamId) -> bool {
+        self.memory().contains_key(&stream)
+    }
+
     pub(crate) fn memory_mut(&self) -> RwLockWriteGuard<'_, HashMap<StreamId, StreamMemory>> {
         self.memory.write().unwrap_or_else(PoisonError::into_inner)
     }
@@ -218,7 +223,7 @@ impl Core {
         }
         for (stream, first, entries, ended, data_len) in waiting {
             let _turn = self.unlinking.take(stream);
-            if !self.memory().contains_key(&stream) {
+            if !self.exists(stream) {
                 // Deleted meanwhile.
                 continue;
             }

@@ -71,6 +71,9 @@ pub(crate) fn read_last(disk: &dyn Disk, layout: &Layout, stream: StreamId) -> s
 impl Core {
     /// Persisted fragments of the selection, the first `limit` in stream order.
     pub(crate) fn select(&self, stream: StreamId, select: Select, limit: usize) -> Result<Vec<Stored>, StoreError> {
+        if !self.exists(stream) {
+            return Ok(Vec::new());
+        }
         // Memory first: a block that moves to the index meanwhile is then seen here, and what the index has beyond
         // our newest block is left out, since the end of that block may be missing here.
         let mut found = Vec::new();
@@ -112,6 +115,9 @@ impl Core {
 
     /// The persisted fragment at `position`, if it is there.
     pub(crate) fn fragment(&self, stream: StreamId, position: Position) -> Result<Option<Stored>, StoreError> {
+        if !self.exists(stream) {
+            return Ok(None);
+        }
         // Memory first, as in `select`.
         if let Some(blocks) = self.memory().get(&stream)
             && let Some((first, block)) = blocks.range(..=position).next_back()
@@ -211,6 +217,9 @@ impl Core {
     /// Where the stream's next fragment continues: after the last that can be read, and behind all that blocks after it
     /// may have held.
     pub(crate) fn head(&self, stream: StreamId) -> Result<Option<StreamHead>, StoreError> {
+        if !self.exists(stream) {
+            return Ok(None);
+        }
         let rotate_bytes = self.settings.rotate_bytes;
         let (last, mut track_set, ended, mut standing) = match self.last(stream)? {
             Some(last) => {

@@ -151,6 +151,10 @@ impl Core {
         if is_outside || self.open_blobs.damaged(place) {
             return Err(StoreError::Damaged { place: *place });
         }
+        if !self.exists(place.stream) {
+            // Its files go behind its deletion.
+            return Err(StoreError::Gone);
+        }
         self.blob(BlockKey { stream: place.stream, first: place.block })
     }
 

@@ -305,9 +305,17 @@ fn a_slow_note_of_what_was_dropped_holds_up_nobody() {
 fn a_deletion_is_answered_before_its_files_go_and_holds_up_nobody() {
     let mut site = Site::new();
     site.record(1, 40);
+    let all = site.store.select(stream(1), Select::After(Position::default()), 1000).unwrap();
     site.gate.hold(Call::Unlink, format!("{}/0", stream(1)));
     site.store.delete_stream(stream(1)).unwrap();
     site.gate.reached(Call::Unlink);
+    // Whatever is left of it on the disk, nobody reads it any more.
+    for stored in &all {
+        assert!(matches!(site.store.read(&stored.place, 0..stored.info.body_len), Err(StoreError::Gone)));
+    }
+    assert_eq!(site.listed(1), 0);
+    assert!(site.store.bounds(stream(1)).unwrap().is_none() && site.store.head(stream(1)).unwrap().is_none());
+    assert!(site.store.track_set(stream(1), all[0].info.track_set).unwrap().is_none());
     assert!(matches!(wait(site.append(1)), Err(AppendError::Gone)));
     assert!(matches!(site.store.create_stream(&identity(1)), Err(StoreError::Gone)));
     // Another stream, as one that is made again with the same name is, works at once.

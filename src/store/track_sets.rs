@@ -59,6 +59,9 @@ impl TrackSets {
 impl Core {
     /// A track set of the stream; none when no block that is left has it.
     pub(crate) fn track_set(&self, stream: StreamId, id: TrackSetId) -> Result<Option<Arc<TrackSet>>, StoreError> {
+        if !self.exists(stream) {
+            return Ok(None);
+        }
         if let Some(set) = self.track_sets.get((stream, id)) {
             return Ok(Some(set));
         }
