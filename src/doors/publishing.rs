@@ -135,3 +135,65 @@ fn refused(stream: &StreamName, error: PublishError) -> Refused {
         PublishError::Store(source) => broken(stream, &source),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use media::ServerTime;
+    use store::clock::ManualClock;
+
+    use super::*;
+    use crate::auth::Scope;
+    use crate::live;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn of_several_first_publishers_at_once_one_records_and_the_others_find_the_seat_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(ServerTime::from_micros(1_790_000_000_000_000)));
+        let catalog = Catalog::open(&folder.path().join("control.db")).unwrap();
+        let settings = store::Settings {
+            soft_free_permille: 0,
+            hard_free_permille: 0,
+            ..store::Settings::new(folder.path().to_owned())
+        };
+        let (store, _) = Store::open(settings, catalog.next_epoch().unwrap(), clock.clone()).unwrap();
+        let access = Access::open(catalog.clone(), clock.clone(), folder.path(), None).unwrap();
+        let hub = Hub::new(store.clone(), clock.clone(), live::Settings::default());
+        let new_stream = StreamSettings::default();
+        let rooms = Rooms { hub, catalog, store: store.clone(), access: access.clone(), clock, new_stream };
+        let scope = Scope {
+            streams: "*".into(),
+            actions: vec![Action::Publish, Action::CreateStream],
+            media_from: None,
+            media_to: None,
+            playback: false,
+        };
+        let principals: Vec<Principal> = (0..4)
+            .map(|_| {
+                let (_, token) = access.mint_token("camera", scope.clone(), None).unwrap();
+                access.token(&token, false, "192.0.2.1:1000".parse().unwrap()).unwrap()
+            })
+            .collect();
+        for name in 0..20 {
+            let name = StreamName::new(&format!("gate-{name}")).unwrap();
+            let claims = principals.iter().map(|principal| {
+                let who = PublisherInfo {
+                    credential: principal.id.clone(),
+                    peer: format!("192.0.2.1:{}", principal.id),
+                    protocol: "rtsp",
+                    can_wait: true,
+                    sends_on_request: false,
+                };
+                let (rooms, principal, name) = (rooms.clone(), principal.clone(), name.clone());
+                tokio::spawn(async move { rooms.claim(principal, name, who, 100).await })
+            });
+            let mut seats = Vec::new();
+            for claim in claims.collect::<Vec<_>>() {
+                match claim.await.unwrap() {
+                    Ok(publisher) => seats.push(publisher),
+                    Err(refused) => assert!(matches!(refused, Refused::Busy(_)), "{refused:?}"),
+                }
+            }
+            assert_eq!(seats.len(), 1, "{name}");
+        }
+    }
+}
