@@ -228,6 +228,7 @@ impl Running {
             every: config.storage.sweep_interval.0,
             soft_free_permille: config.storage.soft_free_permille,
             hard_free_permille: config.storage.hard_free_permille,
+            min_retention: config.storage.min_retention.0,
         };
         let stopped = self.stop.clone();
         self.tasks.spawn(async move { stopped.run_until_cancelled_owned(beat_runtime()).await });

@@ -218,6 +218,7 @@ fn check(config: &Config) -> Result<(), String> {
     within("storage.sweep_interval", storage.sweep_interval, Span::millis(100), Span::secs(3600))?;
     within("storage.soft_free_permille", storage.soft_free_permille, 0, 900)?;
     within("storage.hard_free_permille", storage.hard_free_permille, 0, storage.soft_free_permille)?;
+    within("storage.min_retention", storage.min_retention, Span::secs(0), Span::secs(10 * 365 * 86_400))?;
     within("live.fragment_min", live.fragment_min, Span::millis(100), live.fragment_max)?;
     within("live.fragment_max", live.fragment_max, Span::millis(100), Span::secs(60))?;
     within("live.audio_fragment", live.audio_fragment, Span::millis(100), live.fragment_max)?;

@@ -180,6 +180,8 @@ pub(crate) struct Storage {
     pub(crate) soft_free_permille: u32,
     /// ... and under which nothing is recorded.
     pub(crate) hard_free_permille: u32,
+    /// What each stream keeps, of its newest, when other files fill the volume.
+    pub(crate) min_retention: Span,
     /// How often retention is applied.
     pub(crate) sweep_interval: Span,
 }
@@ -192,6 +194,7 @@ impl Default for Storage {
             sync_tick: Span::millis(50),
             soft_free_permille: 150,
             hard_free_permille: 50,
+            min_retention: Span::secs(3600),
             sweep_interval: Span::secs(10),
         }
     }

@@ -90,5 +90,9 @@ pub(crate) fn describe() {
     describe_counter!("kinora_blocks_evicted_bytes_total", Unit::Bytes, "Bytes dropped to free space on the volume");
     describe_gauge!("kinora_volume_free_bytes", Unit::Bytes, "Bytes free on the volume");
     describe_gauge!("kinora_volume_total_bytes", Unit::Bytes, "Bytes of the volume");
+    describe_gauge!(
+        "kinora_volume_minimum_kept",
+        "1 while the volume is short and streams are down to storage.min_retention: dropping media does not help"
+    );
     describe_gauge!("kinora_volume_full", "1 while nothing is recorded because the volume is full");
 }

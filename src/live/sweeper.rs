@@ -3,8 +3,8 @@
 //! What is dropped is said first: how far is on stable storage in the catalog before the first block is unlinked, so that
 //! nothing below is ever reported lost, or comes back. Positions say how far; `retained_from`, a time, is for people.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use media::{GapReason, Position, StreamId};
@@ -32,11 +32,18 @@ pub(crate) struct SweeperSettings {
     pub soft_free_permille: u32,
     /// Free share under which nothing is recorded, likewise. Default 50.
     pub hard_free_permille: u32,
+    /// What each stream keeps when it is not our own media that fills the volume. Default 1 h.
+    pub min_retention: Duration,
 }
 
 impl Default for SweeperSettings {
     fn default() -> SweeperSettings {
-        SweeperSettings { every: Duration::from_secs(10), soft_free_permille: 150, hard_free_permille: 50 }
+        SweeperSettings {
+            every: Duration::from_secs(10),
+            soft_free_permille: 150,
+            hard_free_permille: 50,
+            min_retention: Duration::from_secs(3600),
+        }
     }
 }
 
@@ -75,6 +82,48 @@ pub(crate) struct Space {
     pub total: u64,
     /// Nothing is recorded until space is freed.
     pub full: bool,
+    /// It is short and nothing more is dropped: streams are down to their minimum, and others fill it.
+    pub minimum_kept: bool,
+}
+
+/// In how many sweeps in a row the minimum must hold before that is said: our own media may fill the volume meanwhile.
+const HELD_SWEEPS: u32 = 10;
+
+/// What streams keep while others fill the volume.
+///
+/// On a small volume our own media may be all that fills it, and less than the minimum. Then new media must replace old, or recording would
+/// stop. So the minimum is a size: what was stored when it first kept us from dropping. What was recorded beyond that is dropped again;
+/// what others take is not made up for.
+#[derive(Default)]
+struct Minimum {
+    size: Option<u64>,
+    held: u32,
+}
+
+impl Minimum {
+    /// Bytes of the minimum that may go, with `stored` bytes now.
+    fn beyond(&self, stored: u64) -> u64 {
+        self.size.map_or(0, |size| stored.saturating_sub(size))
+    }
+
+    /// The volume is short, and `stored` bytes are left after dropping; `holds` when the minimum kept us from more.
+    fn is_short(&mut self, holds: bool, stored: u64) {
+        self.held = if holds { self.held.saturating_add(1) } else { 0 };
+        if holds {
+            self.size.get_or_insert(stored);
+        }
+    }
+
+    /// The volume has room with `stored` bytes.
+    fn has_room(&mut self, stored: u64) {
+        self.held = 0;
+        // With less stored than then it may be only what we dropped: others may take that, too.
+        self.size = self.size.filter(|size| stored < *size);
+    }
+
+    fn is_kept(&self) -> bool {
+        self.held >= HELD_SWEEPS
+    }
 }
 
 /// Why a stream could not be swept; the next sweep tries again.
@@ -101,7 +150,18 @@ impl Hub {
         gauge!("kinora_volume_free_bytes").set(found.free as f64);
         gauge!("kinora_volume_total_bytes").set(found.total as f64);
         gauge!("kinora_volume_full").set(if found.full { 1.0 } else { 0.0 });
-        let was_full = self.space.send_replace(found).full;
+        gauge!("kinora_volume_minimum_kept").set(if found.minimum_kept { 1.0 } else { 0.0 });
+        let Space { full: was_full, minimum_kept: was_kept, .. } = self.space.send_replace(found);
+        match (was_kept, found.minimum_kept) {
+            (false, true) => tracing::error!(
+                free = found.free,
+                total = found.total,
+                "the volume is short and streams are down to storage.min_retention: other files fill it, and dropping media \
+                 does not help; free space on it"
+            ),
+            (true, false) => tracing::info!(free = found.free, "streams may grow beyond storage.min_retention again"),
+            _ => {}
+        }
         match (was_full, found.full) {
             (false, true) => tracing::warn!(free = found.free, "the volume is full: nothing is recorded"),
             (true, false) => tracing::info!(free = found.free, "the volume has room: recording goes on"),
@@ -135,13 +195,14 @@ pub(crate) struct Sweeper {
     settings: SweeperSettings,
     /// What an earlier life had said to drop and did not get to is dropped now.
     caught_up: AtomicBool,
+    minimum: Mutex<Minimum>,
     part: Arc<Part>,
 }
 
 impl Sweeper {
     pub(crate) fn new(hub: Arc<Hub>, catalog: Arc<Catalog>, settings: SweeperSettings) -> Sweeper {
         let part = Part::new("sweeper", PATIENCE, false);
-        Sweeper { hub, catalog, settings, caught_up: AtomicBool::new(false), part }
+        Sweeper { hub, catalog, settings, caught_up: AtomicBool::new(false), minimum: Mutex::default(), part }
     }
 
     /// Sweeps until the hub stops.
@@ -226,19 +287,24 @@ impl Sweeper {
     /// resumes recording at the hard one. True when space is short still.
     fn watch_space(&self, streams: &[Arc<Stream>]) -> Result<bool, StoreError> {
         let (mut free, mut total) = self.hub.store.space()?;
+        let mut minimum = self.minimum.lock().unwrap_or_else(PoisonError::into_inner);
         if self.settings.shortage(free, total) > 0 {
-            self.make_room(streams)?;
+            self.make_room(streams, &mut minimum)?;
             (free, total) = self.hub.store.space()?;
+        } else if minimum.size.is_some() {
+            minimum.has_room(self.hub.store.stored_bytes()?);
         }
         let full = self.settings.is_full(free, total, self.hub.space().full);
-        self.hub.found_space(Space { free, total, full });
+        self.hub.found_space(Space { free, total, full, minimum_kept: minimum.is_kept() });
         Ok(full || self.settings.shortage(free, total) > 0)
     }
 
-    /// Drops the oldest blocks, whosoever they are, until the volume is above its soft mark again.
-    fn make_room(&self, streams: &[Arc<Stream>]) -> Result<(), StoreError> {
+    /// Drops the oldest blocks, whosoever they are, until the volume is above its soft mark again or streams have their minimum left.
+    fn make_room(&self, streams: &[Arc<Stream>], minimum: &mut Minimum) -> Result<(), StoreError> {
         let mut freed = 0u64;
-        for (id, expiry) in self.hub.store.reclaim_plan()? {
+        let stored = self.hub.store.stored_bytes()?;
+        let plan = self.hub.store.reclaim_plan(self.settings.min_retention, minimum.beyond(stored))?;
+        for (id, expiry) in plan.drops {
             // A stream that the catalog does not know is being deleted.
             let Some(stream) = streams.iter().find(|stream| stream.id == id) else { continue };
             match self.drop(stream, expiry) {
@@ -250,6 +316,7 @@ impl Sweeper {
             counter!("kinora_blocks_evicted_bytes_total").increment(freed);
             tracing::info!(freed, "dropped the oldest media to free space");
         }
+        minimum.is_short(plan.keeps_minimum, stored.saturating_sub(freed));
         Ok(())
     }
 }
@@ -280,5 +347,29 @@ mod tests {
         assert_eq!(settings.shortage(100, 1000), 50);
         assert_eq!(settings.shortage(150, 1000), 0);
         assert_eq!(settings.shortage(0, u64::MAX), u64::try_from(u128::from(u64::MAX) * 150 / 1000).unwrap());
+    }
+
+    #[test]
+    fn the_minimum_is_given_up_for_our_own_media_and_for_nothing_else() {
+        let mut minimum = Minimum::default();
+        assert_eq!(minimum.beyond(3200), 0);
+        minimum.is_short(true, 3200);
+        // Our own media: as much goes as comes.
+        assert_eq!(minimum.beyond(3200), 0);
+        assert_eq!(minimum.beyond(3500), 300);
+        minimum.is_short(false, 3150);
+        minimum.has_room(3150);
+        assert_eq!(minimum.beyond(3500), 300, "it is not forgotten for what was dropped just now");
+        // Others' files.
+        assert_eq!(minimum.beyond(3100), 0);
+        for sweep in 1..=HELD_SWEEPS {
+            assert!(!minimum.is_kept());
+            minimum.is_short(true, 3100);
+            assert_eq!(minimum.is_kept(), sweep == HELD_SWEEPS);
+        }
+        // They are gone.
+        minimum.has_room(3200);
+        assert!(!minimum.is_kept());
+        assert_eq!(minimum.beyond(9999), 0);
     }
 }

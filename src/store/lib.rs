@@ -49,5 +49,5 @@ mod writer;
 pub use check::{CheckReport, Progress, Violation, dump};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use pulse::Stuck;
-pub use select::{Expiry, Place, Select, Stored};
+pub use select::{Expiry, Place, Reclaim, Select, Stored};
 pub use store::{AppendError, Bounds, RecoveryReport, Settings, Store, StoreError, StreamHead, StreamIdentity};

@@ -3,6 +3,7 @@
 //!
 //! Files are unlinked a few at a time, with pauses, and under no lock that recording needs: one unlink may take seconds.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::PoisonError;
 use std::thread;
@@ -18,7 +19,7 @@ use crate::index::{BlockRow, BlockState};
 use crate::layout::disk_error;
 use crate::query::{Remembered, nothing_known, unreadable_tracks};
 use crate::standing::Standing;
-use crate::{Expiry, StoreError, StreamIdentity};
+use crate::{Expiry, Reclaim, StoreError, StreamIdentity};
 
 /// Rows looked at, marked and forgotten at once.
 const BATCH: usize = 64;
@@ -39,7 +40,7 @@ impl Core {
     pub(crate) fn create_stream(&self, identity: &StreamIdentity) -> Result<(), StoreError> {
         // Several first publishers may come at once; the second finds what the first made.
         let _turn = self.folders.take(identity.id);
-        if self.memory().contains_key(&identity.id) {
+        if self.exists(identity.id) {
             return Ok(());
         }
         if self.is_deleted(identity.id)? {
@@ -79,7 +80,7 @@ impl Core {
         let mut position = Position::default();
         loop {
             let _turn = self.unlinking.take(stream);
-            if !self.memory().contains_key(&stream) {
+            if !self.exists(stream) {
                 // Deleted meanwhile: all of it goes.
                 return Ok(freed);
             }
@@ -202,7 +203,7 @@ impl Core {
     /// [`Core::finish_deletions`].
     pub(crate) fn delete_stream(&self, stream: StreamId) -> Result<(), StoreError> {
         let _turn = self.folders.take(stream);
-        if self.memory().contains_key(&stream) {
+        if self.exists(stream) {
             write_whole(&*self.ground.disk, &self.layout.tombstone(stream), &[b"deleted\n"])
                 .map_err(|error| disk_error("write tombstone", error))?;
             self.memory_mut().remove(&stream);
@@ -287,34 +288,53 @@ impl Core {
     }
 
     /// Which streams to drop how far so that free space rises above the soft watermark: oldest blocks first, over all
-    /// streams; each keeps its newest block.
-    pub(crate) fn reclaim_plan(&self) -> Result<Vec<(StreamId, Expiry)>, StoreError> {
+    /// streams; each keeps its newest block, and what ends less than `keep` before its end. Of that, blocks go as long as `beyond` is
+    /// not used up.
+    pub(crate) fn reclaim_plan(&self, keep: Duration, mut beyond: u64) -> Result<Reclaim, StoreError> {
         let (free, all) = self.space()?;
         let wanted = u128::from(all) * u128::from(self.settings.soft_free_permille) / 1000;
         let mut missing = u64::try_from(wanted.saturating_sub(u128::from(free))).unwrap_or(u64::MAX);
-        let mut plan: std::collections::BTreeMap<StreamId, Expiry> = std::collections::BTreeMap::new();
+        let mut drops: BTreeMap<StreamId, Expiry> = BTreeMap::new();
+        let mut kept_bytes = 0;
         if missing == 0 {
-            return Ok(Vec::new());
+            return Ok(Reclaim::default());
         }
         // The oldest block of each stream that is not in the plan yet.
-        let mut oldest: std::collections::BTreeMap<(ServerTime, StreamId), BlockRow> =
-            std::collections::BTreeMap::new();
+        let mut oldest: BTreeMap<(ServerTime, StreamId), BlockRow> = BTreeMap::new();
         for stream in self.ground.index.streams()? {
             if let Some(row) = self.reclaimable_after(stream, Position::default())? {
                 oldest.insert((row.server_to, stream), row);
             }
         }
+        let keep_us = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
         while missing > 0
             && let Some(((_, stream), row)) = oldest.pop_first()
         {
+            let end = self.ground.index.newest(stream)?.map_or(row.server_to, |newest| newest.server_to);
+            if end.micros_since(row.server_to) < keep_us {
+                if beyond == 0 {
+                    kept_bytes += row.synced_bytes;
+                    continue;
+                }
+                beyond = beyond.saturating_sub(row.synced_bytes);
+            }
             missing = missing.saturating_sub(row.synced_bytes);
-            let expiry = Expiry::with(plan.get(&stream).copied(), &row);
-            plan.insert(stream, expiry);
+            let expiry = Expiry::with(drops.get(&stream).copied(), &row);
+            drops.insert(stream, expiry);
             if let Some(next) = self.reclaimable_after(stream, row.last)? {
                 oldest.insert((next.server_to, stream), next);
             }
         }
-        Ok(plan.into_iter().collect())
+        Ok(Reclaim { drops: drops.into_iter().collect(), keeps_minimum: missing > 0 && kept_bytes > 0 })
+    }
+
+    /// Bytes of all streams in the index: all but the newest second.
+    pub(crate) fn stored_bytes(&self) -> Result<u64, StoreError> {
+        let mut bytes = 0;
+        for stream in self.ground.index.streams()? {
+            bytes += self.ground.index.usage(stream)?.0;
+        }
+        Ok(bytes)
     }
 
     fn reclaimable_after(&self, stream: StreamId, position: Position) -> Result<Option<BlockRow>, StoreError> {

@@ -43,3 +43,12 @@ pub struct Stored {
     /// Where its bytes are.
     pub place: Place,
 }
+
+/// What to drop so that the volume has room again.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Reclaim {
+    /// Which streams, how far.
+    pub drops: Vec<(StreamId, Expiry)>,
+    /// That is not enough, and what could still go is the minimum that streams keep.
+    pub keeps_minimum: bool,
+}

@@ -17,7 +17,7 @@ use crate::disk::{Disk, Lock, RealDisk};
 use crate::index::{Index, IndexError, SqliteIndex};
 use crate::layout::{Layout, disk_error, open_store_file, stream_folders};
 use crate::volume::Volume;
-use crate::{CheckReport, Clock, Expiry, Place, Progress, Select, Stored, Stuck};
+use crate::{CheckReport, Clock, Expiry, Place, Progress, Reclaim, Select, Stored, Stuck};
 
 /// How a store behaves; every value has the default that `kinora.toml` documents.
 #[derive(Clone, Debug)]
@@ -339,12 +339,21 @@ impl Store {
     }
 
     /// Which streams to drop how far so that free space rises above the soft watermark again: oldest blocks first, over
-    /// all streams, each keeping its newest. Empty when there is space.
+    /// all streams. Each keeps its newest block, and what ends less than `keep` before its end; of that, blocks go as long as `beyond`
+    /// bytes are not used up. Empty when there is space.
     ///
     /// # Errors
     /// What the disk or the index refused.
-    pub fn reclaim_plan(&self) -> Result<Vec<(StreamId, Expiry)>, StoreError> {
-        self.core.reclaim_plan()
+    pub fn reclaim_plan(&self, keep: Duration, beyond: u64) -> Result<Reclaim, StoreError> {
+        self.core.reclaim_plan(keep, beyond)
+    }
+
+    /// Bytes that all streams have on disk, but for the newest second.
+    ///
+    /// # Errors
+    /// What the index refused.
+    pub fn stored_bytes(&self) -> Result<u64, StoreError> {
+        self.core.stored_bytes()
     }
 
     /// Bytes free and in all on the volume.

@@ -138,7 +138,7 @@ pub(crate) async fn watch_streams(app: Arc<App>, stop: CancellationToken) {
     let mut ticks = interval(GLANCE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut surveyed = Instant::now();
-    let mut space = SpaceState::Ok;
+    let mut space = (SpaceState::Ok, false);
     let mut seen: Option<HashMap<StreamName, Seen>> = None;
     let mut live = HashSet::new();
     loop {
@@ -229,14 +229,21 @@ fn look_at_catalog(app: &App, before: Option<HashMap<StreamName, Seen>>) -> Hash
 }
 
 /// Tells when the volume runs full or has room again; the sweeper is who looks at it.
-fn look_at_space(app: &App, before: SpaceState) -> SpaceState {
+fn look_at_space(app: &App, before: (SpaceState, bool)) -> (SpaceState, bool) {
     let found = app.hub.space();
     let config = app.config();
     let storage = &config.storage;
     let judged = SpaceState::of(found.free, found.total, storage.soft_free_permille, storage.hard_free_permille);
-    let now = if found.full { SpaceState::Full } else { judged };
+    let state = if found.full { SpaceState::Full } else { judged };
+    let now = (state, found.minimum_kept);
     if now != before {
-        app.events.tell("disk", None, json!({"state": now, "free_bytes": found.free, "total_bytes": found.total}));
+        let space = json!({
+            "state": state,
+            "free_bytes": found.free,
+            "total_bytes": found.total,
+            "minimum_kept": found.minimum_kept,
+        });
+        app.events.tell("disk", None, space);
     }
     now
 }

@@ -163,7 +163,7 @@ async fn full_volume_ends_publishing_until_there_is_room() {
     // What is there is still there.
     assert_eq!(ordinals(&server.all().await)[0], 0);
 
-    server.hub.found_space(Space { free: 1 << 30, total: 1 << 31, full: false });
+    server.hub.found_space(Space { free: 1 << 30, total: 1 << 31, ..Space::default() });
     camera.next = 30;
     let mut publisher = server.publish("token:1").await;
     soon(camera.shoot(&mut publisher, 15)).await.unwrap();

@@ -97,7 +97,12 @@ async fn short_volume_drops_the_oldest_and_then_refuses_publishers() {
     let (catalog, stream) = catalog(&site, None, None);
     // Marks that no volume meets.
     site.soft_free_permille = 1000;
-    let settings = SweeperSettings { soft_free_permille: 1000, hard_free_permille: 1001, ..Default::default() };
+    let settings = SweeperSettings {
+        soft_free_permille: 1000,
+        hard_free_permille: 1001,
+        min_retention: Duration::ZERO,
+        ..Default::default()
+    };
     let server = record(&mut site, &stream, 3).await;
     // The store's index follows its blocks a moment later, so the first sweep may not see all of them.
     soon(async {
@@ -116,5 +121,35 @@ async fn short_volume_drops_the_oldest_and_then_refuses_publishers() {
         .await;
     assert!(!server.hub.space().full);
     assert!(server.hub.publish(&stream, who("token:1", true)).await.is_ok());
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn others_that_fill_the_volume_leave_each_stream_its_minimum_and_that_is_said() {
+    let mut site = Site::new();
+    let (catalog, stream) = catalog(&site, None, None);
+    // Marks that no volume meets: as if others had all of it, whatever is dropped.
+    site.soft_free_permille = 1000;
+    let settings = SweeperSettings { soft_free_permille: 1000, hard_free_permille: 1001, ..Default::default() };
+    let server = record(&mut site, &stream, 6).await;
+    // The store's index follows its blocks a moment later.
+    soon(async {
+        let bytes = server.hub.status(stream.id).await.unwrap().bytes;
+        while server.store.stored_bytes().unwrap() < bytes {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let sweeper = Arc::new(Sweeper::new(server.hub.clone(), catalog.clone(), settings));
+    let sweep = async || {
+        let sweeper = sweeper.clone();
+        tokio::task::spawn_blocking(move || sweeper.sweep()).await.unwrap();
+    };
+    for _ in 0..12 {
+        sweep().await;
+    }
+    assert_eq!(server.all().await.len(), 6, "an hour stays, and there are some seconds");
+    let space = server.hub.space();
+    assert!(space.minimum_kept && space.full, "{space:?}");
     server.stop().await;
 }

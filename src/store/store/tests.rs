@@ -371,13 +371,23 @@ fn reclaiming_names_the_oldest_blocks_of_all_streams_and_spares_the_newest() {
         through: Position { epoch: Epoch(1), sequence: Sequence(10) },
         ends: ServerTime::from_micros(START_US + 10_050_000),
     };
-    let plan = store.reclaim_plan().expect("plans");
-    assert_eq!(plan, [(stream(1), newest_but_one), (stream(2), newest_but_one)]);
-    for (stream, expiry) in plan {
+    let all = [(stream(1), newest_but_one), (stream(2), newest_but_one)];
+    let plan = |keep, beyond| store.reclaim_plan(Duration::from_secs(keep), beyond).expect("plans");
+    // Blocks end 2 and 7 s before the end of the stream.
+    assert_eq!(plan(3600, 0), Reclaim { drops: vec![], keeps_minimum: true });
+    let first = Expiry {
+        through: Position { epoch: Epoch(1), sequence: Sequence(5) },
+        ends: ServerTime::from_micros(START_US + 5_050_000),
+    };
+    assert_eq!(plan(7, 0), Reclaim { drops: vec![(stream(1), first), (stream(2), first)], keeps_minimum: true });
+    assert_eq!(plan(3600, 1), Reclaim { drops: vec![(stream(1), first)], keeps_minimum: true });
+    assert_eq!(plan(3600, store.stored_bytes().expect("asks")).drops, all);
+    assert_eq!(plan(2, 0), Reclaim { drops: all.to_vec(), keeps_minimum: false });
+    for (stream, expiry) in plan(0, 0).drops {
         assert!(store.drop_through(stream, expiry.through).expect("drops") > 0);
         assert_eq!(store.select(stream, Select::After(Position::default()), 100).expect("selects").len(), 2);
     }
-    assert_eq!(store.reclaim_plan().expect("plans"), []);
+    assert_eq!(plan(0, 0), Reclaim::default());
 }
 
 #[test]

@@ -89,6 +89,8 @@ pub(crate) struct SpaceInfo {
     state: SpaceState,
     /// Free bytes under which the oldest media is dropped: `storage.soft_free_permille`.
     low_bytes: u64,
+    /// The volume is short and nothing more is dropped: each stream is down to `storage.min_retention`, and other files fill the volume.
+    minimum_kept: bool,
     /// Bytes a second that publishers send now.
     write_rate: u64,
     /// Until the volume is `low`, when nothing is deleted before and the rate stays; absent when nothing is written.
@@ -105,6 +107,7 @@ impl SpaceInfo {
             total_bytes: total,
             state: SpaceState::of(free, total, storage.soft_free_permille, storage.hard_free_permille),
             low_bytes,
+            minimum_kept: false,
             write_rate,
             seconds_left: free.saturating_sub(low_bytes).checked_div(write_rate),
         }
@@ -158,7 +161,10 @@ async fn show(State(app): State<Arc<App>>) -> Result<Answer<ServerInfo>, ApiErro
         uptime_seconds: u64::try_from(uptime_us).unwrap_or(0) / 1_000_000,
         data_dir: config.server.data_dir.display().to_string(),
         epoch: app.store.epoch().0,
-        space: SpaceInfo::of(free_bytes, total_bytes, &config.storage, totals.bitrate / 8),
+        space: SpaceInfo {
+            minimum_kept: app.hub.space().minimum_kept,
+            ..SpaceInfo::of(free_bytes, total_bytes, &config.storage, totals.bitrate / 8)
+        },
         listeners: app.status.listeners.clone(),
         publishers: totals.publishers,
         unpersisted_fragments: totals.unpersisted,
