@@ -15,7 +15,7 @@ use super::Rtsp;
 use super::gate::{Claimant, Credential, Denied, Permit};
 use super::limits::Slot;
 use super::recording::{Intake, Recording};
-use super::udp::{self, Pair};
+use super::udp::{self, Announced, Pair};
 use crate::live::Ended;
 use crate::protocol::rtp::receive::{Moment, Receiver};
 use crate::protocol::rtsp::session::{self, Ask, Reply, Session, TIMEOUT_SECONDS};
@@ -265,7 +265,7 @@ impl Connection {
             for which in [udp::RTP, udp::RTCP] {
                 // Bounded, so that one track cannot starve the connection.
                 for _ in 0..64 {
-                    let Some(bytes) = pair.receive(which, &mut self.datagram) else { break };
+                    let Some(bytes) = pair.receive(which, &mut self.datagram, at.now) else { break };
                     any = true;
                     heard |= which == udp::RTP;
                     if let Some(recording) = &mut self.recording {
@@ -377,10 +377,13 @@ impl Connection {
 
     fn set_up(&mut self, request: &Request, media: usize, lower: Lower) -> Reply {
         let mut ports = None;
-        if let Lower::Datagrams { rtcp, .. } = lower {
+        if let Lower::Datagrams { rtp, rtcp } = lower
+            && let Some(payload_type) = self.session.media().get(media).map(|media| media.payload_type)
+        {
             let range = self.door.settings().udp_ports.clone();
-            let bound = Pair::bind(self.about.local.ip(), range.as_ref(), self.about.peer.ip(), rtcp)
-                .and_then(|pair| Ok((pair.ports()?, pair)));
+            let announced = Announced { peer: self.about.peer.ip(), ports: [rtp, rtcp], payload_type };
+            let bound =
+                Pair::bind(self.about.local.ip(), range.as_ref(), announced).and_then(|pair| Ok((pair.ports()?, pair)));
             match bound {
                 Ok((bound, pair)) => {
                     ports = Some(bound);

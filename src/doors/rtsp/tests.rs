@@ -147,6 +147,7 @@ async fn a_push_over_udp_gives_every_picture_and_hears_nobody_else() {
     let uri = format!("rtsp://{}/gate", server.address);
     let camera = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
     let stranger = UdpSocket::bind("127.0.0.2:0").await.expect("a port");
+    let neighbour = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
     let port = camera.local_addr().expect("bound").port();
     let transport = format!("RTP/AVP;unicast;client_port={port}-{};mode=record", port ^ 1);
     let (session, answers) = client.set_up(&uri, [&transport, &transport]).await;
@@ -172,6 +173,7 @@ async fn a_push_over_udp_gives_every_picture_and_hears_nobody_else() {
             client.stream.write_all(teardown.as_bytes()).await.expect("sent");
         }
         stranger.send_to(&[0x80, 96, 0, 0], to).await.expect("sent");
+        neighbour.send_to(&[], to).await.expect("sent");
         camera.send_to(payload, to).await.expect("sent");
     }
     assert!(client.rest().await.contains("CSeq: 99\r\n"));

@@ -227,21 +227,77 @@ fn packets_of_another_payload_type_are_told_by_name() {
     assert!(feed.undescribed()[0].why.contains("payload type that was not announced"));
 }
 
+/// The capture with another source for each eight frames, which counts from somewhere else when `restarts`.
+fn with_sources(restarts: bool) -> Vec<(u8, Vec<u8>)> {
+    let (mut frames, mut source, mut shift, mut packets) = (0, 1u32, 0u16, packets(FFMPEG));
+    for (channel, bytes) in packets.iter_mut().filter(|(channel, _)| *channel < 2) {
+        if *channel == 0 {
+            let number = u16::from_be_bytes([bytes[2], bytes[3]]).wrapping_add(shift);
+            bytes[2..4].copy_from_slice(&number.to_be_bytes());
+            bytes[8..12].copy_from_slice(&source.to_be_bytes());
+            frames += u32::from(bytes[1] >> 7);
+            if bytes[1] >> 7 == 1 && frames % 8 == 0 {
+                source += 1;
+                shift = if restarts { shift.wrapping_add(20_000) } else { 0 };
+            }
+        } else {
+            bytes[4..8].copy_from_slice(&source.to_be_bytes());
+        }
+    }
+    assert_eq!(source, 4, "25 frames");
+    packets
+}
+
 #[test]
-fn a_stray_source_is_not_heard_and_a_lasting_one_is() {
+fn a_source_of_its_own_for_each_group_of_frames_costs_nothing() {
+    for datagrams in [false, true] {
+        let expected = essence(&run(sdp::tests::FFMPEG, datagrams, &packets(FFMPEG)), 1);
+        for restarts in [false, true] {
+            let found = essence(&run(sdp::tests::FFMPEG, datagrams, &with_sources(restarts)), 1);
+            assert!(found == expected, "datagrams {datagrams}, restarts {restarts}: {} units", found.len());
+        }
+    }
+}
+
+#[test]
+fn late_packets_of_the_source_before_do_not_bring_it_back() {
     let now = Instant::now();
     let mut feed = feed(sdp::tests::FFMPEG, true, now);
-    let video: Vec<_> = packets(FFMPEG).into_iter().filter(|(channel, _)| *channel == 0).collect();
-    feed.rtp(0, &video[0].1, at(now, 1));
-    let foreign = |bytes: &[u8]| [&bytes[..8], &[9, 9, 9, 9], &bytes[12..]].concat();
-    for packet in &video[1..16] {
-        feed.rtp(0, &foreign(&packet.1), at(now, 2));
+    let plain: Vec<_> = packets(FFMPEG).into_iter().filter(|(channel, _)| *channel == 0).collect();
+    let (old, new) = plain.split_at(plain.len() / 2);
+    let with_source = |bytes: &[u8], source: u32| {
+        let mut bytes = bytes.to_vec();
+        bytes[8..12].copy_from_slice(&source.to_be_bytes());
+        bytes
+    };
+    let mut millis = 0;
+    let mut send = |feed: &mut Feed, bytes: &[u8]| {
+        millis += 1;
+        feed.rtp(0, bytes, at(now, millis));
+    };
+    for (_, bytes) in old {
+        send(&mut feed, &with_source(bytes, 7));
     }
-    assert_eq!(feed.counters().next().expect("video").packets, 1);
-    for packet in &video[16..20] {
-        feed.rtp(0, &foreign(&packet.1), at(now, 3));
+    for (_, bytes) in new {
+        send(&mut feed, &with_source(bytes, 8));
+        send(&mut feed, &with_source(&old[0].1, 7));
     }
-    assert_eq!(feed.counters().next().expect("video").packets, 5);
+    let counters = feed.counters().next().expect("a track");
+    assert_eq!((counters.packets, counters.wrong_source), (plain.len() as u64, new.len() as u64));
+}
+
+#[test]
+fn numbers_that_begin_anew_over_a_connection_cost_no_packet() {
+    let mut packets = packets(FFMPEG);
+    let at = packets.iter().rposition(|(channel, bytes)| *channel == 0 && bytes[1] & 0x80 != 0).expect("a marker") + 1;
+    let middle = packets[..at].iter().rposition(|(channel, bytes)| *channel == 0 && bytes[1] & 0x80 != 0);
+    let middle = packets[..middle.expect("a marker")].iter().rposition(|(c, bytes)| *c == 0 && bytes[1] & 0x80 != 0);
+    for (_, bytes) in packets[middle.expect("a marker") + 1..].iter_mut().filter(|(channel, _)| *channel == 0) {
+        let number = u16::from_be_bytes([bytes[2], bytes[3]]).wrapping_add(30_000);
+        bytes[2..4].copy_from_slice(&number.to_be_bytes());
+    }
+    let found = units(&run(sdp::tests::FFMPEG, false, &packets), 1);
+    assert_eq!(found.len(), 25);
 }
 
 /// Beginnings of frames of 176x144: a key frame, and one that follows.

@@ -16,8 +16,8 @@ use super::sequence::{Arrival, Sequence, Timestamp};
 use super::statistics::Statistics;
 use crate::protocol::sdp::Media;
 
-/// Packets of another source in a row after which it is believed that the source began anew.
-const NEW_SOURCE_AFTER: u32 = 16;
+/// Packets in a row of the source before the present one after which it is believed to be back, and not late.
+const OLD_SOURCE_AFTER: u32 = 16;
 
 /// When bytes came, by both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +71,12 @@ pub(crate) struct Receiver {
     datagrams: bool,
     own_ssrc: u32,
     ssrc: Option<u32>,
-    other_source: (u32, u32),
+    /// The source before it, and its packets in a row since.
+    old_source: Option<(u32, u32)>,
+    /// What arrival is counted from, for jitter: a wall clock may be set meanwhile.
+    origin: Option<Instant>,
+    /// The source that the present order is of.
+    started: Option<u32>,
     sequence: Sequence,
     timestamp: Timestamp,
     reorder: Reorder,
@@ -99,7 +104,9 @@ impl Receiver {
             datagrams,
             own_ssrc,
             ssrc: None,
-            other_source: (0, 0),
+            old_source: None,
+            origin: None,
+            started: None,
             sequence: Sequence::default(),
             timestamp: Timestamp::default(),
             reorder: Reorder::default(),
@@ -156,19 +163,20 @@ impl Receiver {
             }
             return;
         }
-        if !self.is_source(packet.ssrc) {
+        if !self.is_source(packet.ssrc, packet.sequence) {
             self.counters.wrong_source += 1;
             return;
         }
-        let sequence = match self.sequence.extend(packet.sequence) {
+        let mut arrival = self.sequence.extend(packet.sequence);
+        if arrival == Arrival::Doubtful && !self.datagrams {
+            // Nothing strays over a connection: the sender counts from somewhere else.
+            self.sequence.reset();
+            arrival = self.sequence.extend(packet.sequence);
+        }
+        let sequence = match arrival {
             Arrival::At(sequence) => sequence,
             Arrival::Start(sequence) => {
-                // What was held of the old order comes out first, then the unit in the making is over.
-                self.flush(at, out);
-                self.reorder.start(sequence);
-                self.statistics.reset();
-                self.lost = self.lost.saturating_add(u32::from(self.last_sequence.is_some()));
-                self.last_sequence = None;
+                self.start(sequence, at, out);
                 sequence
             }
             Arrival::Doubtful => {
@@ -177,8 +185,10 @@ impl Receiver {
             }
         };
         self.counters.packets += 1;
-        let arrival_units = self.clock.from_micros(at.wall.micros());
-        self.statistics.packet(sequence, i64::from(packet.timestamp), arrival_units);
+        let origin = *self.origin.get_or_insert(at.now);
+        let since = at.now.saturating_duration_since(origin).as_micros();
+        let arrival_units = self.clock.from_micros(i64::try_from(since).unwrap_or(i64::MAX));
+        self.statistics.packet(sequence, packet.timestamp, arrival_units);
         if !self.datagrams {
             return match self.last_sequence {
                 Some(last) if sequence <= last => self.counters.late += 1,
@@ -220,7 +230,8 @@ impl Receiver {
 
     /// At `timestamp` of the source `ssrc` its clock showed `ntp`: what a sender report says.
     pub(crate) fn clock(&mut self, ssrc: u32, timestamp: u32, ntp: u64, at: Moment, out: &mut VecDeque<Received>) {
-        if self.ssrc.is_some_and(|ours| ours != ssrc) {
+        // Over a connection who sends on the channel is the sender, whatever it calls itself.
+        if self.datagrams && self.ssrc.is_some_and(|ours| ours != ssrc) {
             self.counters.wrong_source += 1;
             return;
         }
@@ -244,28 +255,43 @@ impl Receiver {
         self.give(out);
     }
 
-    fn is_source(&mut self, ssrc: u32) -> bool {
-        match self.ssrc {
-            Some(ours) if ours == ssrc => {
-                self.other_source.1 = 0;
-                return true;
+    /// Whether this source is listened to: the present one, or a new one, which ends the sequence of the one before.
+    ///
+    /// A camera may choose a new source with every keyframe (Uniview), and the new one begins with what the keyframe needs.
+    fn is_source(&mut self, ssrc: u32, sequence: u16) -> bool {
+        if self.ssrc.is_none_or(|ours| ours == ssrc) {
+            self.ssrc = Some(ssrc);
+            if let Some((_, in_a_row)) = &mut self.old_source {
+                *in_a_row = 0;
             }
-            Some(_) => {}
-            None => {
-                self.ssrc = Some(ssrc);
-                return true;
+            return true;
+        }
+        if let Some((old, in_a_row)) = &mut self.old_source
+            && *old == ssrc
+            && self.datagrams
+        {
+            *in_a_row += 1;
+            if *in_a_row < OLD_SOURCE_AFTER {
+                return false;
             }
         }
-        // A camera that restarts its encoder may choose a new source; one stray packet must not steal the track.
-        let (other, count) = self.other_source;
-        self.other_source = (ssrc, if other == ssrc { count + 1 } else { 1 });
-        if self.other_source.1 < NEW_SOURCE_AFTER {
-            return false;
+        self.old_source = self.ssrc.replace(ssrc).map(|ssrc| (ssrc, 0));
+        if self.datagrams || !self.sequence.is_next(sequence) {
+            self.sequence.reset();
         }
-        self.ssrc = Some(ssrc);
-        self.other_source = (0, 0);
-        self.sequence.reset();
         true
+    }
+
+    /// Order begins anew with `sequence`: what was held of the old one comes out first, then the unit in the making is over.
+    fn start(&mut self, sequence: i64, at: Moment, out: &mut VecDeque<Received>) {
+        let same_source = self.started == self.ssrc;
+        self.started = self.ssrc;
+        self.flush(at, out);
+        self.reorder.start(sequence);
+        self.statistics.reset();
+        // How much of the same source is missing is not known; a new source has lost nothing yet.
+        self.lost = self.lost.saturating_add(u32::from(same_source && self.last_sequence.is_some()));
+        self.last_sequence = None;
     }
 
     fn deliver(&mut self, sequence: i64, packet: &Packet<'_>, arrival: ServerTime, out: &mut VecDeque<Received>) {

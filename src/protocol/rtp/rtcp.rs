@@ -14,6 +14,13 @@ pub(crate) enum Report {
     Bye { ssrc: u32 },
 }
 
+/// Whether the bytes begin like RTCP (RFC 3550 section 6.1, appendix A.2): version, a known type, a length that fits.
+pub(crate) fn is_rtcp(bytes: &[u8]) -> bool {
+    let Some((header, after)) = bytes.split_first_chunk::<4>() else { return false };
+    let length = usize::from(u16::from_be_bytes([header[2], header[3]])) * 4;
+    header[0] >> 6 == 2 && (200..=207).contains(&header[1]) && length <= after.len()
+}
+
 /// The parts of `bytes` that we use. Stops at the first length that lies; what came before it counts.
 pub(crate) fn parse(bytes: &[u8]) -> impl Iterator<Item = Report> + '_ {
     let mut rest = bytes;

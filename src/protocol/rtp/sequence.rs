@@ -63,6 +63,11 @@ impl Sequence {
         self.highest = None;
     }
 
+    /// Whether `sequence` follows the highest number.
+    pub(crate) fn is_next(&self, sequence: u16) -> bool {
+        self.highest.is_some_and(|highest| sequence == (highest as u16).wrapping_add(1))
+    }
+
     /// The highest number so far.
     #[cfg(test)]
     pub(crate) fn highest(&self) -> Option<i64> {

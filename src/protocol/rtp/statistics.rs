@@ -12,7 +12,8 @@ pub(crate) struct Statistics {
     received: i64,
     expected_before: i64,
     received_before: i64,
-    transit: Option<i64>,
+    /// Modulo 2^32, as timestamps are.
+    transit: Option<u32>,
     /// Interarrival jitter times 16, in RTP clock units.
     jitter_16: i64,
     last_report: Option<(u32, Instant)>,
@@ -20,15 +21,15 @@ pub(crate) struct Statistics {
 
 impl Statistics {
     /// Counts a packet: extended sequence number, timestamp, and arrival in units of the RTP clock (any origin).
-    pub(crate) fn packet(&mut self, sequence: i64, timestamp: i64, arrival_units: i64) {
+    pub(crate) fn packet(&mut self, sequence: i64, timestamp: u32, arrival_units: i64) {
         let base = *self.base.get_or_insert(sequence);
         self.highest = if self.received == 0 { sequence } else { self.highest.max(sequence) };
         self.base = Some(base.min(sequence));
         self.received += 1;
-        let transit = arrival_units.wrapping_sub(timestamp);
+        let transit = (arrival_units as u32).wrapping_sub(timestamp);
         if let Some(before) = self.transit.replace(transit) {
-            let difference = transit.saturating_sub(before).saturating_abs().min(i64::from(u32::MAX));
-            self.jitter_16 += difference - ((self.jitter_16 + 8) >> 4);
+            let difference = (transit.wrapping_sub(before) as i32).unsigned_abs();
+            self.jitter_16 += i64::from(difference) - ((self.jitter_16 + 8) >> 4);
         }
     }
 
@@ -78,16 +79,27 @@ mod tests {
         let now = Instant::now();
         let mut statistics = Statistics::default();
         for sequence in (65_500..65_540).filter(|sequence| sequence % 4 != 1) {
-            statistics.packet(sequence, sequence * 3_000, sequence * 3_000);
+            statistics.packet(sequence, (sequence * 3_000) as u32, sequence * 3_000);
         }
         let block = statistics.report(1, now).expect("packets came");
         assert_eq!((block.fraction_lost, block.cumulative_lost, block.highest_sequence), (64, 10, 65_539));
         assert_eq!(block.jitter, 0);
         for sequence in 65_540..65_550 {
-            statistics.packet(sequence, sequence * 3_000, sequence * 3_000);
+            statistics.packet(sequence, (sequence * 3_000) as u32, sequence * 3_000);
         }
         let block = statistics.report(1, now).expect("packets came");
         assert_eq!((block.fraction_lost, block.cumulative_lost), (0, 10));
+    }
+
+    #[test]
+    fn jitter_stays_small_over_the_wrap_of_timestamps() {
+        let mut statistics = Statistics::default();
+        for n in 0..100 {
+            let arrival = n * 3_000 + if n % 2 == 0 { 0 } else { 90 };
+            statistics.packet(n, (u32::MAX - 150_000).wrapping_add(n as u32 * 3_000), arrival);
+        }
+        let jitter = statistics.report(1, Instant::now()).expect("packets came").jitter;
+        assert!((80..=90).contains(&jitter), "{jitter}");
     }
 
     #[test]
