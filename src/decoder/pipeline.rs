@@ -29,7 +29,8 @@ fn elements(codec: PictureCodec) -> &'static [&'static str] {
         PictureCodec::H264 => &["avdec_h264"],
         PictureCodec::H265 => &["avdec_h265"],
         PictureCodec::Av1 => &["dav1ddec", "av1dec"],
-        PictureCodec::Vp8 => &["vp8dec", "avdec_vp8"],
+        // libvpx decodes VP8 into memory of the heap that it does not clear.
+        PictureCodec::Vp8 => &["avdec_vp8", "vp8dec"],
         PictureCodec::Vp9 => &["vp9dec", "avdec_vp9"],
         PictureCodec::Mjpeg => &["jpegdec", "avdec_mjpeg"],
     }
@@ -54,10 +55,13 @@ fn make_decoder(codec: PictureCodec) -> Option<gst::Element> {
 /// One thread a decoder: others of its kind use the other cores. But where references are missing libav asks twice for
 /// room for one picture, and gst-libav up to 1.22 refuses the second time and loses the picture, unless the decoder works
 /// in frame threads, which ask from elsewhere: so two of those where there are holes, for a tenth more processor time.
-fn properties(setup: &Setup) -> [(&'static str, &'static str); 5] {
+fn properties(setup: &Setup) -> [(&'static str, &'static str); 6] {
     let (threads, kind) = if setup.has_holes { ("2", "frame") } else { ("1", "auto") };
-    // `strict` would hold back as many pictures as the level allows.
-    [("max-threads", threads), ("thread-type", kind), ("std-compliance", "normal"), ("qos", "false"), ("threads", "1")]
+    // `strict` would hold back as many pictures as the level allows. Rendered directly, frames would be decoded into memory that
+    // GStreamer takes from the heap as it is; libav clears its own.
+    let rendering = ("direct-rendering", "false");
+    let compliance = ("std-compliance", "normal");
+    [("max-threads", threads), ("thread-type", kind), compliance, rendering, ("qos", "false"), ("threads", "1")]
 }
 
 /// What came out and was not fetched yet.

@@ -53,7 +53,7 @@ fn of_jpegs(bytes: &[u8]) -> Vec<Vec<u8>> {
 /// Decodes units, and gives the raw pictures one after another.
 fn decode(codec: PictureCodec, units: &[Vec<u8>]) -> Vec<u8> {
     gst::init().expect("GStreamer starts");
-    let setup = Setup { codec, config: Vec::new(), width: WIDTH, height: HEIGHT, has_holes: false };
+    let setup = Setup { stream: 7, codec, config: Vec::new(), width: WIDTH, height: HEIGHT, has_holes: false };
     let mut pipeline = Pipeline::new(&setup).expect("a decoder");
     let mut pictures = Vec::new();
     for (at, unit) in units.iter().enumerate() {
@@ -122,14 +122,20 @@ fn pictures_of_av1_change_their_size_between_key_frames() {
 #[test]
 fn giants_are_refused_before_they_are_made() {
     gst::init().expect("GStreamer starts");
-    let setup =
-        Setup { codec: PictureCodec::H264, config: Vec::new(), width: 16_384, height: 16_384, has_holes: false };
+    let setup = Setup {
+        stream: 7,
+        codec: PictureCodec::H264,
+        config: Vec::new(),
+        width: 16_384,
+        height: 16_384,
+        has_holes: false,
+    };
     let refused = Pipeline::new(&setup).err().expect("too large");
     assert_eq!(refused.kind, FailureKind::Size);
     // A stream whose pictures are larger than what was said of it: the decoder's own word counts.
     let source = "color=size=8192x8192:rate=1:duration=1";
     let file = ffmpeg(&["-f", "lavfi", "-i", source, "-c:v", "mjpeg", "-pix_fmt", "yuvj420p", "-f", "mjpeg", "-"], &[]);
-    let small = Setup { codec: PictureCodec::Mjpeg, width: 16, height: 16, ..setup };
+    let small = Setup { stream: 7, codec: PictureCodec::Mjpeg, width: 16, height: 16, ..setup };
     let mut pipeline = Pipeline::new(&small).expect("a decoder");
     let refused = pipeline.feed(file, 0).and_then(|_| pipeline.drain()).err().expect("too large");
     assert_eq!(refused.kind, FailureKind::Size);

@@ -111,7 +111,7 @@ impl Reel {
             is_damaged: info.damaged,
             clock: (info.clock_source, info.clock_error_us),
             timescale: track.timescale,
-            setup: Arc::new(setup(track)?),
+            setup: Arc::new(setup(stream, track)?),
             begin: info.producer_time,
             end: info.producer_end(),
             shown: Vec::new(),
@@ -154,7 +154,7 @@ impl Reel {
             is_damaged: open.damaged,
             clock: open.clock,
             timescale: track.timescale,
-            setup: Arc::new(setup(track)?),
+            setup: Arc::new(setup(stream, track)?),
             begin,
             end,
             shown: Vec::new(),
@@ -227,7 +227,7 @@ impl Reel {
 const OPEN_END_US: i64 = 2_000_000;
 
 /// What a decoder of the track must know.
-fn setup(track: &Track) -> Result<Setup, FramesError> {
+fn setup(stream: StreamId, track: &Track) -> Result<Setup, FramesError> {
     let (codec, kind) = match track.codec {
         Codec::H264 => (PictureCodec::H264, Some(b"avcC")),
         Codec::H265 => (PictureCodec::H265, Some(b"hvcC")),
@@ -244,7 +244,7 @@ fn setup(track: &Track) -> Result<Setup, FramesError> {
         // Frames say all there is to know.
         None => Vec::new(),
     };
-    Ok(Setup { codec, config, width: track.width, height: track.height, has_holes: false })
+    Ok(Setup { stream: stream.0.as_u128(), codec, config, width: track.width, height: track.height, has_holes: false })
 }
 
 /// Whether a sample holds a frame that is never shown.

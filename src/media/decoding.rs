@@ -60,6 +60,9 @@ pub const PICTURE_CODECS: [PictureCodec; 6] = [
 /// What a decoder must know before the first unit.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Setup {
+    /// Which stream they are of: a decoder and its frame buffers never serve another one, so that no frame can show what
+    /// is left in them.
+    pub stream: u128,
     /// How units are coded.
     pub codec: PictureCodec,
     /// The codec's configuration; see [`PictureCodec`].
@@ -415,6 +418,8 @@ impl Writer {
         self.u32(setup.width);
         self.u32(setup.height);
         self.u8(setup.has_holes.into());
+        self.u64((setup.stream >> 64) as u64);
+        self.u64(setup.stream as u64);
         self.bytes(&setup.config);
     }
 
@@ -477,7 +482,8 @@ impl Reader<'_> {
 
     pub(crate) fn setup(&mut self) -> Result<Setup, MessageError> {
         let (codec, width, height, has_holes) = (self.codec()?, self.u32()?, self.u32()?, self.flag()?);
-        Ok(Setup { codec, width, height, has_holes, config: self.bytes()?.to_vec() })
+        let stream = u128::from(self.u64()?) << 64 | u128::from(self.u64()?);
+        Ok(Setup { stream, codec, width, height, has_holes, config: self.bytes()?.to_vec() })
     }
 
     /// Kind and text of a failure.
@@ -537,6 +543,7 @@ mod tests {
         Job {
             context: 2,
             start: Some(Setup {
+                stream: u128::MAX / 3,
                 codec: PictureCodec::H265,
                 config: vec![1, 2, 3],
                 width: 1920,

@@ -218,6 +218,7 @@ mod tests {
 
     fn requests() -> Vec<Request> {
         let source = decoding::Setup {
+            stream: 0,
             codec: PictureCodec::H264,
             config: vec![1, 2],
             width: 640,

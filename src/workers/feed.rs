@@ -80,7 +80,8 @@ mod tests {
 
     /// Pictures shown at these times in hundredths, `b` ones disposable.
     fn run(pictures: &[(u64, char)]) -> Arc<Run> {
-        let setup = Setup { codec: PictureCodec::H264, config: Vec::new(), width: 16, height: 16, has_holes: false };
+        let setup =
+            Setup { stream: 7, codec: PictureCodec::H264, config: Vec::new(), width: 16, height: 16, has_holes: false };
         let picture = |(shown_ns, kind): &(u64, char)| CodedPicture {
             shown_ns: *shown_ns,
             disposable: *kind == 'b',

@@ -367,7 +367,8 @@ mod tests {
     use crate::workers::{CodedPicture, Run};
 
     fn run(start: u64) -> Arc<Run> {
-        let setup = Setup { codec: PictureCodec::H264, config: Vec::new(), width: 16, height: 16, has_holes: false };
+        let setup =
+            Setup { stream: 7, codec: PictureCodec::H264, config: Vec::new(), width: 16, height: 16, has_holes: false };
         let picture = CodedPicture { shown_ns: 0, disposable: false, data: Bytes::new() };
         let start = Position { sequence: Sequence(start), ..Position::default() };
         let id = RunId { stream: StreamId(uuid::Uuid::nil()), start, open: None, leads: false };

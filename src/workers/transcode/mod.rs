@@ -167,7 +167,14 @@ fn setup(source: &Track, target: Target) -> Result<Setup, TranscodeError> {
     };
     let timescale = source.timescale.hz();
     let pictures = |codec, config: Vec<u8>| Setup::Pictures {
-        source: decoding::Setup { codec, config, width: source.width, height: source.height, has_holes: false },
+        source: decoding::Setup {
+            stream: 0,
+            codec,
+            config,
+            width: source.width,
+            height: source.height,
+            has_holes: false,
+        },
         timescale,
         frame_rate_millis: source.frame_rate_millis.unwrap_or(0),
     };

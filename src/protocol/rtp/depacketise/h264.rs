@@ -325,6 +325,18 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_without_its_first_slice_is_marked_as_damaged() {
+        check(
+            &[(true, 0, 0, &[0x65, 0x88]), (true, 3000, 0, &[0x41, 0x4b]), (true, 6000, 0, &[0x41, 0x9b])],
+            &[
+                (0, 0, &[0, 0, 0, 2, 0x65, 0x88]),
+                (3000, 1, &[0, 0, 0, 2, 0x41, 0x4b]),
+                (6000, 0, &[0, 0, 0, 2, 0x41, 0x9b]),
+            ],
+        );
+    }
+
+    #[test]
     fn fragments_without_end_stay_bounded() {
         let mut machine = H264::new();
         let mut out = VecDeque::new();

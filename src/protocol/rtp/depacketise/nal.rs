@@ -291,8 +291,12 @@ impl Assembly {
         let length = nal.len();
         match (self.kind)(nal) {
             Kind::Slice { first } => {
-                if self.suspect && !self.has_slice && !first && !self.rest {
-                    return self.spoil();
+                if !self.has_slice && !first && !self.rest {
+                    if self.suspect {
+                        return self.spoil();
+                    }
+                    // Its sender left out the beginning: where that should be, a decoder shows something else.
+                    self.lost = self.lost.max(1);
                 }
                 self.has_slice = true;
             }
