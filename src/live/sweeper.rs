@@ -82,18 +82,20 @@ pub(crate) struct Space {
     pub total: u64,
     /// Nothing is recorded until space is freed.
     pub full: bool,
-    /// It is short and nothing more is dropped: streams are down to their minimum, and others fill it.
+    /// It is short and nothing more is dropped: streams are down to their minimum.
     pub minimum_kept: bool,
+    /// Bytes of it that are our media, as far as that was counted: while it is short.
+    pub stored: u64,
 }
 
 /// In how many sweeps in a row the minimum must hold before that is said: our own media may fill the volume meanwhile.
 const HELD_SWEEPS: u32 = 10;
 
-/// What streams keep while others fill the volume.
+/// What streams keep while other files fill the volume.
 ///
 /// On a small volume our own media may be all that fills it, and less than the minimum. Then new media must replace old, or recording would
-/// stop. So the minimum is a size: what was stored when it first kept us from dropping. What was recorded beyond that is dropped again;
-/// what others take is not made up for.
+/// stop. So half way from the soft to the hard mark the minimum is a size: what is stored then. What is recorded beyond that is dropped
+/// again; what others take is not made up for.
 #[derive(Default)]
 struct Minimum {
     size: Option<u64>,
@@ -106,10 +108,10 @@ impl Minimum {
         self.size.map_or(0, |size| stored.saturating_sub(size))
     }
 
-    /// The volume is short, and `stored` bytes are left after dropping; `holds` when the minimum kept us from more.
-    fn is_short(&mut self, holds: bool, stored: u64) {
-        self.held = if holds { self.held.saturating_add(1) } else { 0 };
-        if holds {
+    /// The volume is short, and `stored` bytes are left after dropping.
+    fn is_short(&mut self, keeps_minimum: bool, is_pressing: bool, stored: u64) {
+        self.held = if keeps_minimum { self.held.saturating_add(1) } else { 0 };
+        if is_pressing {
             self.size.get_or_insert(stored);
         }
     }
@@ -156,8 +158,9 @@ impl Hub {
             (false, true) => tracing::error!(
                 free = found.free,
                 total = found.total,
-                "the volume is short and streams are down to storage.min_retention: other files fill it, and dropping media \
-                 does not help; free space on it"
+                stored = found.stored,
+                "the volume is short and every stream is down to storage.min_retention: what else there is are other files, which \
+                 dropping media does not help against; free space on it, or give it more"
             ),
             (true, false) => tracing::info!(free = found.free, "streams may grow beyond storage.min_retention again"),
             _ => {}
@@ -288,19 +291,24 @@ impl Sweeper {
     fn watch_space(&self, streams: &[Arc<Stream>]) -> Result<bool, StoreError> {
         let (mut free, mut total) = self.hub.store.space()?;
         let mut minimum = self.minimum.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stored = 0;
         if self.settings.shortage(free, total) > 0 {
-            self.make_room(streams, &mut minimum)?;
+            stored = self.make_room(streams, &mut minimum)?;
             (free, total) = self.hub.store.space()?;
-        } else if minimum.size.is_some() {
-            minimum.has_room(self.hub.store.stored_bytes()?);
+        } else {
+            if minimum.size.is_some() {
+                stored = self.hub.store.stored_bytes()?;
+            }
+            minimum.has_room(stored);
         }
         let full = self.settings.is_full(free, total, self.hub.space().full);
-        self.hub.found_space(Space { free, total, full, minimum_kept: minimum.is_kept() });
+        self.hub.found_space(Space { free, total, full, minimum_kept: minimum.is_kept(), stored });
         Ok(full || self.settings.shortage(free, total) > 0)
     }
 
     /// Drops the oldest blocks, whosoever they are, until the volume is above its soft mark again or streams have their minimum left.
-    fn make_room(&self, streams: &[Arc<Stream>], minimum: &mut Minimum) -> Result<(), StoreError> {
+    /// Returns the bytes that are left.
+    fn make_room(&self, streams: &[Arc<Stream>], minimum: &mut Minimum) -> Result<u64, StoreError> {
         let mut freed = 0u64;
         let stored = self.hub.store.stored_bytes()?;
         let plan = self.hub.store.reclaim_plan(self.settings.min_retention, minimum.beyond(stored))?;
@@ -316,8 +324,9 @@ impl Sweeper {
             counter!("kinora_blocks_evicted_bytes_total").increment(freed);
             tracing::info!(freed, "dropped the oldest media to free space");
         }
-        minimum.is_short(plan.keeps_minimum, stored.saturating_sub(freed));
-        Ok(())
+        let left = stored.saturating_sub(freed);
+        minimum.is_short(plan.keeps_minimum, plan.is_pressing, left);
+        Ok(left)
     }
 }
 
@@ -353,18 +362,20 @@ mod tests {
     fn the_minimum_is_given_up_for_our_own_media_and_for_nothing_else() {
         let mut minimum = Minimum::default();
         assert_eq!(minimum.beyond(3200), 0);
-        minimum.is_short(true, 3200);
+        minimum.is_short(true, false, 3100);
+        assert_eq!(minimum.beyond(9999), 0, "it grows while that does not press");
+        minimum.is_short(true, true, 3200);
         // Our own media: as much goes as comes.
         assert_eq!(minimum.beyond(3200), 0);
         assert_eq!(minimum.beyond(3500), 300);
-        minimum.is_short(false, 3150);
+        minimum.is_short(false, false, 3150);
         minimum.has_room(3150);
         assert_eq!(minimum.beyond(3500), 300, "it is not forgotten for what was dropped just now");
         // Others' files.
         assert_eq!(minimum.beyond(3100), 0);
         for sweep in 1..=HELD_SWEEPS {
             assert!(!minimum.is_kept());
-            minimum.is_short(true, 3100);
+            minimum.is_short(true, true, 3100);
             assert_eq!(minimum.is_kept(), sweep == HELD_SWEEPS);
         }
         // They are gone.

@@ -19,7 +19,7 @@ use crate::index::{BlockRow, BlockState};
 use crate::layout::disk_error;
 use crate::query::{Remembered, nothing_known, unreadable_tracks};
 use crate::standing::Standing;
-use crate::{Expiry, Reclaim, StoreError, StreamIdentity};
+use crate::{Expiry, Reclaim, Settings, StoreError, StreamIdentity};
 
 /// Rows looked at, marked and forgotten at once.
 const BATCH: usize = 64;
@@ -270,7 +270,12 @@ impl Core {
             }
             let begun = Instant::now();
             for listed in files {
-                disk.unlink(&folder.join(&listed.name)).map_err(|error| disk_error("remove stream's file", error))?;
+                match disk.unlink(&folder.join(&listed.name)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(disk_error("remove stream's file", error));
+                    }
+                    _ => {}
+                }
             }
             disk.sync_dir(&folder).map_err(|error| disk_error("sync stream folder", error))?;
             pause(begun);
@@ -288,14 +293,18 @@ impl Core {
     }
 
     /// Which streams to drop how far so that free space rises above the soft watermark: oldest blocks first, over all
-    /// streams; each keeps its newest block, and what ends less than `keep` before its end. Of that, blocks go as long as `beyond` is
-    /// not used up.
+    /// streams; each keeps its newest block, and what ends less than `keep` before its end. Half way to the hard watermark some of that
+    /// goes, too, until `beyond` bytes are used up.
     pub(crate) fn reclaim_plan(&self, keep: Duration, mut beyond: u64) -> Result<Reclaim, StoreError> {
         let (free, all) = self.space()?;
-        let wanted = u128::from(all) * u128::from(self.settings.soft_free_permille) / 1000;
-        let mut missing = u64::try_from(wanted.saturating_sub(u128::from(free))).unwrap_or(u64::MAX);
+        let Settings { soft_free_permille: soft, hard_free_permille: hard, .. } = self.settings;
+        let missing_to = |permille: u32| {
+            let wanted = u128::from(all) * u128::from(permille) / 1000;
+            u64::try_from(wanted.saturating_sub(u128::from(free))).unwrap_or(u64::MAX)
+        };
+        let (missing, pressing) = (missing_to(soft), missing_to(hard + soft.saturating_sub(hard) / 2));
         let mut drops: BTreeMap<StreamId, Expiry> = BTreeMap::new();
-        let mut kept_bytes = 0;
+        let (mut freed, mut keeps) = (0u64, false);
         if missing == 0 {
             return Ok(Reclaim::default());
         }
@@ -307,25 +316,26 @@ impl Core {
             }
         }
         let keep_us = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
-        while missing > 0
+        while freed < missing
             && let Some(((_, stream), row)) = oldest.pop_first()
         {
             let end = self.ground.index.newest(stream)?.map_or(row.server_to, |newest| newest.server_to);
             if end.micros_since(row.server_to) < keep_us {
-                if beyond == 0 {
-                    kept_bytes += row.synced_bytes;
+                if freed >= pressing || beyond == 0 {
+                    keeps = true;
                     continue;
                 }
                 beyond = beyond.saturating_sub(row.synced_bytes);
             }
-            missing = missing.saturating_sub(row.synced_bytes);
+            freed = freed.saturating_add(row.synced_bytes);
             let expiry = Expiry::with(drops.get(&stream).copied(), &row);
             drops.insert(stream, expiry);
             if let Some(next) = self.reclaimable_after(stream, row.last)? {
                 oldest.insert((next.server_to, stream), next);
             }
         }
-        Ok(Reclaim { drops: drops.into_iter().collect(), keeps_minimum: missing > 0 && kept_bytes > 0 })
+        let keeps_minimum = keeps && freed < missing;
+        Ok(Reclaim { drops: drops.into_iter().collect(), keeps_minimum, is_pressing: keeps && freed < pressing })
     }
 
     /// Bytes of all streams in the index: all but the newest second.

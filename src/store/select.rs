@@ -51,4 +51,6 @@ pub struct Reclaim {
     pub drops: Vec<(StreamId, Expiry)>,
     /// That is not enough, and what could still go is the minimum that streams keep.
     pub keeps_minimum: bool,
+    /// The same, half way to the hard watermark.
+    pub is_pressing: bool,
 }

@@ -339,8 +339,8 @@ impl Store {
     }
 
     /// Which streams to drop how far so that free space rises above the soft watermark again: oldest blocks first, over
-    /// all streams. Each keeps its newest block, and what ends less than `keep` before its end; of that, blocks go as long as `beyond`
-    /// bytes are not used up. Empty when there is space.
+    /// all streams. Each keeps its newest block, and what ends less than `keep` before its end; half way to the hard watermark
+    /// some of that goes, too, until `beyond` bytes are used up. Empty when there is space.
     ///
     /// # Errors
     /// What the disk or the index refused.

@@ -287,6 +287,10 @@ mod meddling {
 }
 
 fn on_meddling_index() -> (Arc<Core>, Arc<Meddling>) {
+    on_meddling_index_with(settings(Path::new("/data")))
+}
+
+fn on_meddling_index_with(settings: Settings) -> (Arc<Core>, Arc<Meddling>) {
     let root = Path::new("/data");
     let disk: Arc<dyn Disk> = Arc::new(crate::disk::SimulatedDisk::new(1));
     let layout = Layout::new(root);
@@ -298,7 +302,7 @@ fn on_meddling_index() -> (Arc<Core>, Arc<Meddling>) {
     });
     let blobs = Arc::new(FolderBlobs::new(disk.clone(), layout.streams()));
     let ground = Ground { disk, blobs, index: index.clone(), clock: clock() };
-    let (core, _) = open_core(ground, settings(root), Epoch(1), lock).expect("opens");
+    let (core, _) = open_core(ground, settings, Epoch(1), lock).expect("opens");
     core.create_stream(&identity(1)).expect("creates");
     (Arc::new(core), index)
 }
@@ -356,6 +360,8 @@ fn reclaiming_names_the_oldest_blocks_of_all_streams_and_spares_the_newest() {
     let folder = tempfile::tempdir().expect("a folder");
     let settings = Settings { soft_free_permille: 1000, ..settings(folder.path()) };
     let (store, _) = Store::open(settings.clone(), Epoch(1), clock()).expect("opens");
+    // Nothing is to be recorded in the second life.
+    let settings = Settings { hard_free_permille: 1000, ..settings };
     for n in [1, 2] {
         store.create_stream(&identity(n)).expect("creates");
         let mut feed = Feed::new(1);
@@ -374,20 +380,33 @@ fn reclaiming_names_the_oldest_blocks_of_all_streams_and_spares_the_newest() {
     let all = [(stream(1), newest_but_one), (stream(2), newest_but_one)];
     let plan = |keep, beyond| store.reclaim_plan(Duration::from_secs(keep), beyond).expect("plans");
     // Blocks end 2 and 7 s before the end of the stream.
-    assert_eq!(plan(3600, 0), Reclaim { drops: vec![], keeps_minimum: true });
+    assert_eq!(plan(3600, 0), Reclaim { drops: vec![], keeps_minimum: true, is_pressing: true });
     let first = Expiry {
         through: Position { epoch: Epoch(1), sequence: Sequence(5) },
         ends: ServerTime::from_micros(START_US + 5_050_000),
     };
-    assert_eq!(plan(7, 0), Reclaim { drops: vec![(stream(1), first), (stream(2), first)], keeps_minimum: true });
-    assert_eq!(plan(3600, 1), Reclaim { drops: vec![(stream(1), first)], keeps_minimum: true });
+    let both = vec![(stream(1), first), (stream(2), first)];
+    assert_eq!(plan(7, 0), Reclaim { drops: both, keeps_minimum: true, is_pressing: true });
+    assert_eq!(plan(3600, 1), Reclaim { drops: vec![(stream(1), first)], keeps_minimum: true, is_pressing: true });
     assert_eq!(plan(3600, store.stored_bytes().expect("asks")).drops, all);
-    assert_eq!(plan(2, 0), Reclaim { drops: all.to_vec(), keeps_minimum: false });
+    assert_eq!(plan(2, 0), Reclaim { drops: all.to_vec(), ..Reclaim::default() });
     for (stream, expiry) in plan(0, 0).drops {
         assert!(store.drop_through(stream, expiry.through).expect("drops") > 0);
         assert_eq!(store.select(stream, Select::After(Position::default()), 100).expect("selects").len(), 2);
     }
     assert_eq!(plan(0, 0), Reclaim::default());
+}
+
+#[test]
+fn the_minimum_stays_whatever_was_recorded_until_half_way_to_the_hard_watermark() {
+    for (hard_free_permille, dropped) in [(0, 0), (1000, 1)] {
+        let marks = Settings { soft_free_permille: 1001, hard_free_permille, ..settings(Path::new("/data")) };
+        let (core, _) = on_meddling_index_with(marks);
+        append_now(&core, &mut Feed::new(1), 12);
+        let plan = core.reclaim_plan(Duration::from_secs(3600), 1).expect("plans");
+        assert_eq!((plan.drops.len(), plan.keeps_minimum), (dropped, true));
+        assert_eq!(plan.is_pressing, dropped == 1);
+    }
 }
 
 #[test]
@@ -469,6 +488,10 @@ fn closed_store_gives_the_folder_back_while_others_still_hold_it() {
         assert!(reader.drop_through(stream(1), END).is_err());
         assert!(reader.create_stream(&identity(2)).is_err());
         next.delete_stream(stream(1)).expect("deletes");
+        // Its rows, too, go behind the deletion.
+        while !next.core().doomed.lock().expect("nobody panicked").is_empty() {
+            std::thread::yield_now();
+        }
         std::fs::remove_dir_all(folder.path().join("streams")).expect("begins anew");
     }
 }

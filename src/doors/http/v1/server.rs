@@ -89,7 +89,8 @@ pub(crate) struct SpaceInfo {
     state: SpaceState,
     /// Free bytes under which the oldest media is dropped: `storage.soft_free_permille`.
     low_bytes: u64,
-    /// The volume is short and nothing more is dropped: each stream is down to `storage.min_retention`, and other files fill the volume.
+    /// The volume is short and nothing more is dropped: each stream is down to `storage.min_retention`. What else is on the volume are other
+    /// files, which dropping media does not help against.
     minimum_kept: bool,
     /// Bytes a second that publishers send now.
     write_rate: u64,
