@@ -4,7 +4,7 @@
 #   make test     everything that must pass before a change lands
 #   make bench    speed and memory, with peers beside us
 #   make overload a small machine with 64 cameras under attack, 15 minutes (as root)
-#   make faults   kills, power cuts (as root), full and failing disks: longer than make test
+#   make faults   kills, power cuts (as root), full, failing and slow disks: longer than make test
 #   make fuzz     every parser of outside bytes, FUZZ_SECONDS each (60)
 #   make soak     SOAK_MINUTES (60) of recording with churn; memory and descriptors must stay flat
 
