@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use media::{AccessUnit, ProducerTime, ServerTime, Track, TrackId, TrackSet};
 
+use super::steady::Steady;
 use crate::protocol::rtp::receive::{Counters, Moment, Received, Receiver};
 
 /// Longest wait until every announced track is described.
@@ -24,6 +25,8 @@ pub(crate) enum Order {
     Rest { track: TrackId, data: Bytes },
     /// At `ticks` of the track the producer's clock showed `producer`.
     SenderReport { track: TrackId, ticks: i64, producer: ProducerTime, arrival: ServerTime },
+    /// The clock that arrival is read from was set, by so much.
+    ClockWasSet { by_us: i64 },
 }
 
 /// A session's tracks on their way to a publisher.
@@ -33,6 +36,7 @@ pub(crate) enum Order {
 #[derive(Debug)]
 pub(crate) struct Feed {
     receivers: Vec<Receiver>,
+    steady: Steady,
     described: Vec<Track>,
     waiting: Option<Waiting>,
     received: VecDeque<Received>,
@@ -60,11 +64,20 @@ impl Feed {
     pub(crate) fn new(receivers: Vec<Receiver>, now: Instant) -> Feed {
         let described = receivers.iter().filter_map(|receiver| receiver.track().cloned()).collect();
         let waiting = Some(Waiting { until: now + MAX_WAIT, bytes: 0, held: VecDeque::new() });
-        Feed { receivers, described, waiting, received: VecDeque::new(), orders: VecDeque::new(), undescribed_units: 0 }
+        Feed {
+            receivers,
+            steady: Steady::default(),
+            described,
+            waiting,
+            received: VecDeque::new(),
+            orders: VecDeque::new(),
+            undescribed_units: 0,
+        }
     }
 
     /// Takes an RTP packet of the `track`-th track.
     pub(crate) fn rtp(&mut self, track: usize, bytes: &[u8], at: Moment) {
+        let at = self.moment(at);
         let Some(receiver) = self.receivers.get_mut(track) else { return };
         receiver.rtp(bytes, at, &mut self.received);
         self.sort(at.now);
@@ -72,6 +85,7 @@ impl Feed {
 
     /// Takes an RTCP packet of the `track`-th track.
     pub(crate) fn rtcp(&mut self, track: usize, bytes: &[u8], at: Moment) {
+        let at = self.moment(at);
         let Some(receiver) = self.receivers.get_mut(track) else { return };
         receiver.rtcp(bytes, at, &mut self.received);
         self.sort(at.now);
@@ -79,6 +93,7 @@ impl Feed {
 
     /// At `timestamp` of the source `ssrc` of the `track`-th track its clock showed `ntp`, as a report or a packet says.
     pub(crate) fn clock(&mut self, track: usize, ssrc: u32, timestamp: u32, ntp: u64, at: Moment) {
+        let at = self.moment(at);
         let Some(receiver) = self.receivers.get_mut(track) else { return };
         receiver.clock(ssrc, timestamp, ntp, at, &mut self.received);
         self.sort(at.now);
@@ -86,6 +101,7 @@ impl Feed {
 
     /// Time went by.
     pub(crate) fn tick(&mut self, at: Moment) {
+        let at = self.moment(at);
         for receiver in &mut self.receivers {
             receiver.tick(at, &mut self.received);
         }
@@ -94,6 +110,7 @@ impl Feed {
 
     /// The session is over: what is nearly complete comes out.
     pub(crate) fn finish(&mut self, at: Moment) {
+        let at = self.moment(at);
         for receiver in &mut self.receivers {
             receiver.flush(at, &mut self.received);
         }
@@ -137,6 +154,29 @@ impl Feed {
     /// What was counted, for each track.
     pub(crate) fn counters(&self) -> impl Iterator<Item = Counters> + '_ {
         self.receivers.iter().map(Receiver::counters)
+    }
+
+    /// The moment with a wall time that goes on steadily. When the clock was set, what waits is told as if it had been set
+    /// before, and what is out by an order.
+    fn moment(&mut self, at: Moment) -> Moment {
+        let (at, by_us) = self.steady.moment(at);
+        if by_us == 0 {
+            return at;
+        }
+        match &mut self.waiting {
+            None => self.orders.push_back(Order::ClockWasSet { by_us }),
+            Some(waiting) => {
+                for held in &mut waiting.held {
+                    match held {
+                        Received::Unit(AccessUnit { arrival, .. }) | Received::SenderReport { arrival, .. } => {
+                            *arrival = arrival.plus_micros(by_us);
+                        }
+                        Received::Track(_) | Received::Rest { .. } => {}
+                    }
+                }
+            }
+        }
+        at
     }
 
     /// Puts what was received into orders, or aside while waiting.

@@ -7,6 +7,7 @@ mod feed;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod sink;
+mod steady;
 pub(crate) mod whip;
 
 pub(crate) use feed::{Feed, Order};

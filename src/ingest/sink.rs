@@ -23,6 +23,7 @@ impl Sink {
                 Order::Tracks(tracks) => publisher.set_tracks(tracks),
                 Order::Unit(unit) => return publisher.push(unit).await,
                 Order::Rest { track, data } => publisher.push_rest(track, &data),
+                Order::ClockWasSet { by_us } => publisher.clock_was_set(by_us),
                 Order::SenderReport { track, ticks, producer, arrival } => {
                     publisher.sender_report(track, ticks, producer, arrival);
                 }

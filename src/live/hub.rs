@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::clock_watch::ClockWatch;
 use super::faults::Faults;
 use super::load::Loader;
 use super::meters::Meters;
@@ -38,6 +39,7 @@ pub(crate) struct Hub {
     pub(super) in_flight_bytes: AtomicU64,
     pub(super) stopping: CancellationToken,
     pub(super) space: watch::Sender<Space>,
+    pub(super) clock_watch: Mutex<ClockWatch>,
     pub(super) faults: Faults,
 }
 
@@ -55,6 +57,7 @@ impl Hub {
             in_flight_bytes: AtomicU64::new(0),
             stopping: CancellationToken::new(),
             space: watch::Sender::new(Space::default()),
+            clock_watch: Mutex::default(),
             faults: Faults::new(),
         })
     }

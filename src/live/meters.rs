@@ -94,5 +94,10 @@ pub(crate) fn describe() {
         "kinora_volume_minimum_kept",
         "1 while the volume is short and streams are down to storage.min_retention: dropping media does not help"
     );
+    describe_counter!("kinora_clock_steps_total", "Times that this server's wall clock was set");
+    describe_gauge!(
+        "kinora_clock_held_seconds",
+        "How far behind the wall clock retention by age goes, after it was set forward"
+    );
     describe_gauge!("kinora_volume_full", "1 while nothing is recorded because the volume is full");
 }

@@ -12,6 +12,7 @@
 //! Not here: how media arrives (`ingest`), where fragments are cut (`media::fragmenter`), how they lie on
 //! disk (`store`), how they are shown (`playback`), who is allowed to (`auth`).
 
+mod clock_watch;
 mod cursor;
 mod displaced;
 mod faults;
@@ -32,6 +33,7 @@ mod tests;
 mod timeline;
 mod units;
 
+pub(crate) use clock_watch::ClockStep;
 pub(crate) use cursor::{Cursor, Start, Step};
 pub(crate) use hub::Hub;
 pub(crate) use meters::describe as describe_metrics;

@@ -89,6 +89,12 @@ impl Publisher {
         self.state.sender_report(self.session, track, ticks, producer, arrival);
     }
 
+    /// The clock that arrival is read from was set, by so much: units and reports from here on have it as it is now. Between
+    /// two of these arrival goes on as a monotonic clock does.
+    pub(crate) fn clock_was_set(&mut self, by_us: i64) {
+        self.state.clock_was_set(self.session, by_us);
+    }
+
     /// Appends a unit; units of a track come in decode order. Waits while the disk is behind, when the source can.
     ///
     /// # Errors

@@ -179,6 +179,14 @@ impl StreamState {
         }
     }
 
+    /// See [`super::Publisher::clock_was_set`].
+    pub fn clock_was_set(&self, session: u64, by_us: i64) {
+        if let Some(held) = session_of(&mut self.seat(), session) {
+            tracing::warn!(stream = %self.id, by_seconds = by_us / 1_000_000, "this server's clock was set while the stream was recorded");
+            self.deliver(held.fragmenter.clock_was_set(by_us), &held.meters);
+        }
+    }
+
     /// Closes the open fragment of a publisher that has sent nothing for `limit`: what came before is not to wait in
     /// memory for what may never come. The session goes on.
     pub fn close_silent(&self, limit: Duration) {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use media::{GapReason, Position, StreamId};
+use media::{GapReason, Position, ServerTime, StreamId};
 use metrics::{counter, gauge};
 use store::{Expiry, StoreError};
 
@@ -215,7 +215,7 @@ impl Sweeper {
         loop {
             let worker = sweeper.clone();
             sweeper.part.beat();
-            let swept = tokio::task::spawn_blocking(move || worker.sweep()).await;
+            let swept = tokio::task::spawn_blocking(move || worker.sweep(worker.hub.believed_now())).await;
             sweeper.part.rest();
             let wait = match swept {
                 Ok(wait) => wait,
@@ -233,14 +233,14 @@ impl Sweeper {
         }
     }
 
-    /// One sweep over all streams. Returns how long the next one may wait. Blocks.
-    pub(super) fn sweep(&self) -> Duration {
+    /// One sweep over all streams, by a clock that shows `now`. Returns how long the next one may wait. Blocks.
+    pub(super) fn sweep(&self, now: ServerTime) -> Duration {
         self.hub.forget_all_idle();
         let streams = self.catalog.all_streams();
         let mut failures = 0u64;
         for stream in &streams {
             self.part.beat();
-            if let Err(error) = self.expire(stream) {
+            if let Err(error) = self.expire(stream, now) {
                 // One of each sweep is told in full; more would say the same.
                 if failures == 0 {
                     tracing::warn!(stream = %stream.name, %error, "retention failed; it is tried again");
@@ -262,15 +262,15 @@ impl Sweeper {
         }
     }
 
-    /// Drops what the stream's own retention says.
-    fn expire(&self, stream: &Stream) -> Result<(), SweepError> {
+    /// Drops what the stream's own retention says at `now`.
+    fn expire(&self, stream: &Stream, now: ServerTime) -> Result<(), SweepError> {
         let retention = stream.settings.retention;
         let left_over = stream.dropped.filter(|_| !self.caught_up.load(Ordering::Relaxed));
         let mut freed = 0;
         if let Some(through) = left_over {
             freed += self.hub.store.drop_through(stream.id, through)?;
         }
-        if let Some(expiry) = self.hub.store.expiry(stream.id, retention.max_age, retention.max_bytes)? {
+        if let Some(expiry) = self.hub.store.expiry(stream.id, now, retention.max_age, retention.max_bytes)? {
             freed += self.drop(stream, expiry)?;
         }
         counter!("kinora_blocks_expired_bytes_total").increment(freed);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use media::fragmenter::FIRST_STREAM_TIME_US;
 use media::{
-    ClockSource, FragmentInfo, FragmentTrack, GapReason, Ordinal, Position, Sequence, StartKind, StreamId, Timescale,
-    TrackId, TrackSet, TrackSetId,
+    ClockSource, FragmentInfo, FragmentTrack, GapReason, Ordinal, Position, Sequence, ServerTime, StartKind, StreamId,
+    Timescale, TrackId, TrackSet, TrackSetId,
 };
 
 use crate::blobs::BlockKey;
@@ -318,10 +318,10 @@ impl Core {
     pub(crate) fn expiry(
         &self,
         stream: StreamId,
+        now: ServerTime,
         max_age: Option<std::time::Duration>,
         max_bytes: Option<u64>,
     ) -> Result<Option<Expiry>, StoreError> {
-        let now = self.ground.clock.now();
         let horizon = max_age.map(|age| now.plus_micros(-i64::try_from(age.as_micros()).unwrap_or(i64::MAX)));
         let mut over = match max_bytes {
             Some(max) => self.bounds(stream)?.map_or(0, |bounds| bounds.bytes.saturating_sub(max)),

@@ -311,7 +311,7 @@ impl Store {
     }
 
     /// How far a stream is to be dropped so that it stays within `max_age` and `max_bytes`; none when nothing is to
-    /// go. Whole blocks, oldest first; open ones stay, and what comes after them.
+    /// go at `now`. Whole blocks, oldest first; open ones stay, and what comes after them.
     ///
     /// Age is by server times. After the clock was set back they stand still until it has caught up: what is recorded
     /// meanwhile is kept that much longer, never shorter.
@@ -321,10 +321,11 @@ impl Store {
     pub fn expiry(
         &self,
         stream: StreamId,
+        now: ServerTime,
         max_age: Option<Duration>,
         max_bytes: Option<u64>,
     ) -> Result<Option<Expiry>, StoreError> {
-        self.core.expiry(stream, max_age, max_bytes)
+        self.core.expiry(stream, now, max_age, max_bytes)
     }
 
     /// Drops the sealed blocks that end at or before `through`, oldest first, up to the first that stays; bytes freed. The

@@ -20,7 +20,7 @@ use super::App;
 use super::time::format_server;
 use super::v1::server::SpaceState;
 use crate::catalog::Stream;
-use crate::live::Edge;
+use crate::live::{ClockStep, Edge};
 
 /// After this event nothing comes.
 pub(crate) const STOPPING: &str = "server_stopping";
@@ -31,7 +31,7 @@ const FRAGMENT: &str = "fragment_persisted";
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
     /// `stream_created`, `stream_deleted`, `publisher_came`, `publisher_left`, `fragment_persisted`, `disk`,
-    /// `server_stopping`.
+    /// `clock`, `server_stopping`.
     pub(crate) kind: &'static str,
     pub(crate) stream: Option<StreamName>,
     at: ServerTime,
@@ -139,6 +139,7 @@ pub(crate) async fn watch_streams(app: Arc<App>, stop: CancellationToken) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut surveyed = Instant::now();
     let mut space = (SpaceState::Ok, false);
+    let mut steps = 0;
     let mut seen: Option<HashMap<StreamName, Seen>> = None;
     let mut live = HashSet::new();
     loop {
@@ -150,6 +151,7 @@ pub(crate) async fn watch_streams(app: Arc<App>, stop: CancellationToken) {
         if survey {
             surveyed = Instant::now();
             space = look_at_space(&app, space);
+            steps = look_at_clock(&app, steps);
             app.audience.forget_gone(std::time::Instant::now());
         }
         let now_live = app.hub.live_streams();
@@ -246,6 +248,16 @@ fn look_at_space(app: &App, before: (SpaceState, bool)) -> (SpaceState, bool) {
         app.events.tell("disk", None, space);
     }
     now
+}
+
+/// Tells that this server's clock was set; the sweeper is who looks at it.
+fn look_at_clock(app: &App, before: u64) -> u64 {
+    let ClockStep { number, by_us, held_us } = app.hub.clock_step();
+    if number != before {
+        let seconds = |micros: i64| micros / 1_000_000;
+        app.events.tell("clock", None, json!({"by_seconds": seconds(by_us), "held_seconds": seconds(held_us)}));
+    }
+    number
 }
 
 #[cfg(test)]

@@ -406,3 +406,37 @@ fn packets_of_other_payload_types_are_no_loss() {
         assert!(video.iter().all(|unit| unit.loss_before == 0), "datagrams: {datagrams}");
     }
 }
+
+#[test]
+fn a_wall_clock_that_is_set_is_told_in_order_and_moves_what_waits() {
+    let (now, hour) = (Instant::now(), 3_600_000_000);
+    let set = |at: Moment| Moment { wall: at.wall.plus_micros(hour), ..at };
+    let plain = packets(FFMPEG);
+    for after in [0, plain.len() / 2] {
+        let mut feed = feed(sdp::tests::FFMPEG, false, now);
+        for (n, (channel, bytes)) in plain.iter().enumerate() {
+            let at = at(now, n as u64);
+            let at = if n > after { set(at) } else { at };
+            match channel % 2 {
+                0 => feed.rtp(usize::from(channel / 2), bytes, at),
+                _ => feed.rtcp(usize::from(channel / 2), bytes, at),
+            }
+        }
+        let orders: Vec<_> = std::iter::from_fn(|| feed.pop()).collect();
+        let told = orders.iter().position(|order| matches!(order, Order::ClockWasSet { by_us } if *by_us == hour));
+        let told = told.expect("it is told");
+        let late =
+            |orders: &[Order]| units(orders, 1).iter().filter(|unit| unit.arrival >= set(at(now, 0)).wall).count();
+        assert_eq!(late(&orders[..told]), 0);
+        assert_eq!(late(&orders[told..]), units(&orders[told..], 1).len());
+        assert_eq!(units(&orders, 1).len(), 25);
+    }
+    // While parameter sets are waited for nothing is out yet that would have to be told.
+    let mut feed = feed(&bare(), false, now);
+    let video: Vec<_> = plain.iter().filter(|(channel, _)| *channel == 0).collect();
+    feed.rtp(0, &video[0].1, at(now, 0));
+    feed.tick(set(at(now, 10)));
+    feed.finish(set(at(now, 20)));
+    let orders: Vec<_> = std::iter::from_fn(|| feed.pop()).collect();
+    assert!(!orders.iter().any(|order| matches!(order, Order::ClockWasSet { .. })));
+}

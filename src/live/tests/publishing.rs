@@ -226,3 +226,38 @@ async fn stream_whose_fragmenter_failed_ends_and_its_past_is_still_read() {
     drop(publisher);
     server.stop().await;
 }
+
+/// A start with a clock a month ahead labels what is recorded then, and nothing that is recorded later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_was_ahead_once_labels_nothing_later() {
+    let month = 30 * 86_400_000_000;
+    let mut site = Site::new();
+    let mut camera = Camera::new(&site);
+    let mut labelled = Vec::new();
+    for ahead in [month, 0, 0] {
+        site.clock.set(NOON.plus_micros(camera.next * 1_000_000 / RATE + ahead));
+        let server = site.start();
+        let mut publisher = server.publish("token:1").await;
+        soon(camera.shoot(&mut publisher, 2 * RATE)).await.unwrap();
+        soon(publisher.finish()).await;
+        labelled = server.all().await;
+        server.stop().await;
+    }
+    let labels: Vec<_> = labelled
+        .iter()
+        .map(|fragment| fragment.info.producer_time.micros_since(media::ProducerTime::from_micros(NOON.micros())))
+        .collect();
+    let first = labels[0] - month;
+    assert!((0..1_000_000).contains(&first), "{labels:?}");
+    let expected: Vec<_> =
+        labels.iter().enumerate().map(|(n, _)| first + n as i64 * 1_000_000 + if n < 2 { month } else { 0 }).collect();
+    assert_eq!(labels, expected);
+    assert!(labelled.iter().all(|fragment| fragment.info.clock_error_us < 1_000_000));
+    assert!(labelled.is_sorted_by_key(|fragment| fragment.info.server_time), "server time goes back");
+    let found = labelled[4].info.producer_time;
+    let server = site.start();
+    let select = store::Select::Producer(found, found.plus_micros(1));
+    let fragments = server.hub.timeline(server.stream.id, select, 10).await.unwrap().fragments;
+    assert_eq!(ordinals(&fragments), [4], "it is found by its time");
+    server.stop().await;
+}

@@ -30,7 +30,8 @@ async fn record(site: &mut Site, stream: &Stream, sessions: usize) -> Server {
 
 async fn sweep(server: &Server, catalog: &Arc<Catalog>, settings: SweeperSettings) {
     let sweeper = Sweeper::new(server.hub.clone(), catalog.clone(), settings);
-    tokio::task::spawn_blocking(move || sweeper.sweep()).await.unwrap();
+    let now = server.hub.clock.now();
+    tokio::task::spawn_blocking(move || sweeper.sweep(now)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -143,7 +144,7 @@ async fn others_that_fill_the_volume_leave_each_stream_its_minimum_and_that_is_s
     let sweeper = Arc::new(Sweeper::new(server.hub.clone(), catalog.clone(), settings));
     let sweep = async || {
         let sweeper = sweeper.clone();
-        tokio::task::spawn_blocking(move || sweeper.sweep()).await.unwrap();
+        tokio::task::spawn_blocking(move || sweeper.sweep(NOON)).await.unwrap();
     };
     for _ in 0..12 {
         sweep().await;

@@ -12,6 +12,10 @@ use crate::{ClockSource, ProducerTime, ServerTime, Timescale, TrackId};
 
 /// A sender report this far from its arrival is believed.
 const TRUSTED_US: i64 = 2_000_000;
+/// A time of ours that is further ahead of our clock than this is from before the clock was set back.
+pub(super) const AHEAD_MAX_US: i64 = 10_000_000;
+/// Reports that place a track further from another than arrival does are not believed: both are on the way for about as long.
+const APART_MAX_US: i64 = 5_000_000;
 /// What the clock may be moved without a discontinuity.
 pub(super) const SLEW_MAX_US: i64 = 500_000;
 /// A track's reports that move by more than this against its own time say that the sender set its clock.
@@ -45,6 +49,8 @@ struct TrackClock {
     track: TrackId,
     timescale: Timescale,
     report: Option<Report>,
+    /// `arrival - time` of the first unit: it serves while no fragment is closed.
+    first_us: Option<i64>,
     /// Smallest `arrival - time` of each of the last fragments, and the spread in the newest.
     arrivals: VecDeque<i64>,
     spread_us: i64,
@@ -61,6 +67,11 @@ impl TrackClock {
     fn arrival_base(&self) -> Option<i64> {
         self.arrivals.iter().min().copied()
     }
+
+    /// What arrival says, as far as it is known.
+    fn rough_base(&self) -> Option<i64> {
+        self.arrival_base().or(self.first_us)
+    }
 }
 
 #[derive(Debug)]
@@ -71,11 +82,13 @@ pub(super) struct ProducerClock {
     applied: Option<(TrackId, i64)>,
     /// What is added to reports that are not believed, so that they go on from where arrival had us.
     remembered_us: Option<i64>,
+    /// Our own clock was set back, and the readings are still to follow: once, they may jump back.
+    was_set_back: bool,
 }
 
 impl ProducerClock {
     pub(super) fn new(policy: ClockPolicy) -> ProducerClock {
-        ProducerClock { policy, tracks: Vec::new(), applied: None, remembered_us: None }
+        ProducerClock { policy, tracks: Vec::new(), applied: None, remembered_us: None, was_set_back: false }
     }
 
     /// Keeps what is known of tracks that stay, and forgets the others.
@@ -85,7 +98,14 @@ impl ProducerClock {
             let at = known.iter().position(|clock| clock.track == track && clock.timescale == timescale);
             self.tracks.push(match at {
                 Some(at) => known.swap_remove(at),
-                None => TrackClock { track, timescale, report: None, arrivals: VecDeque::new(), spread_us: 0 },
+                None => TrackClock {
+                    track,
+                    timescale,
+                    report: None,
+                    first_us: None,
+                    arrivals: VecDeque::new(),
+                    spread_us: 0,
+                },
             });
         }
         if self.applied.is_some_and(|(track, _)| self.get(track).is_none()) {
@@ -96,7 +116,7 @@ impl ProducerClock {
     /// Forgets a track whose own time started anew.
     pub(super) fn forget(&mut self, track: TrackId) {
         if let Some(clock) = self.tracks.iter_mut().find(|clock| clock.track == track) {
-            clock.report = None;
+            (clock.report, clock.first_us) = (None, None);
             clock.arrivals.clear();
         }
         if self.applied.is_some_and(|(applied, _)| applied == track) {
@@ -118,6 +138,26 @@ impl ProducerClock {
                 other.report = None;
             }
             self.remembered_us = None;
+        }
+    }
+
+    /// Our own clock was set, by so much: what it showed before is told as if it had been set then.
+    pub(super) fn shift(&mut self, by_us: i64) {
+        for clock in &mut self.tracks {
+            clock.first_us = clock.first_us.map(|first| first.saturating_add(by_us));
+            clock.arrivals.iter_mut().for_each(|arrival| *arrival = arrival.saturating_add(by_us));
+            if let Some(report) = &mut clock.report {
+                report.skew_us = report.skew_us.saturating_sub(by_us);
+            }
+        }
+        self.remembered_us = self.remembered_us.map(|remembered| remembered.saturating_add(by_us));
+        self.was_set_back |= by_us < -AHEAD_MAX_US;
+    }
+
+    /// A unit came, so long after its own time.
+    pub(super) fn came(&mut self, track: TrackId, late_us: i64) {
+        if let Some(clock) = self.tracks.iter_mut().find(|clock| clock.track == track) {
+            clock.first_us.get_or_insert(late_us);
         }
     }
 
@@ -146,8 +186,13 @@ impl ProducerClock {
             return Some(Relation { shift_us: 0, exact: true });
         }
         let (track, to) = (self.get(track)?, self.get(to)?);
+        let by_arrival = track.rough_base().zip(to.rough_base()).map(|(ours, theirs)| ours.saturating_sub(theirs));
         if let (Some(ours), Some(theirs)) = (track.report, to.report) {
-            return Some(Relation { shift_us: ours.base_us.saturating_sub(theirs.base_us), exact: true });
+            let shift_us = ours.base_us.saturating_sub(theirs.base_us);
+            // One of them may be an hour ahead, count from the year 2000 or from the camera's start.
+            if by_arrival.is_none_or(|arrival| shift_us.abs_diff(arrival) <= APART_MAX_US as u64) {
+                return Some(Relation { shift_us, exact: true });
+            }
         }
         Some(Relation { shift_us: track.arrival_base()? - to.arrival_base()?, exact: false })
     }
@@ -169,8 +214,9 @@ impl ProducerClock {
             None => (target, false, end),
             Some(applied) => {
                 let off = target - applied;
-                // Never a jump back: stored times stay the smaller ones, and the rest is slewed.
-                if off > SLEW_MAX_US {
+                // No jump back where media came faster than time goes: stored times stay the smaller ones, and the rest is slewed.
+                let back = off < -AHEAD_MAX_US && std::mem::take(&mut self.was_set_back);
+                if off > SLEW_MAX_US || back {
                     (target, true, end)
                 } else if source == ClockSource::Arrival && off.abs() < ARRIVAL_NOISE_US {
                     (applied, false, floor)
@@ -341,6 +387,49 @@ mod tests {
         let mut clock = self::clock(ClockPolicy::Auto);
         clock.observe(V, NOW - 5_000_000, NOW);
         assert_eq!(read(&mut clock, 0, NOW).time.micros(), NOW);
+    }
+
+    #[test]
+    fn our_clock_that_is_set_sets_the_readings_with_a_break() {
+        for by in [3_600_000_000, -3_600_000_000] {
+            let mut clock = clock(ClockPolicy::Auto);
+            clock.observe(V, NOW, NOW);
+            assert_eq!(read(&mut clock, 0, 0).time.micros(), NOW);
+            clock.shift(by);
+            clock.observe(V, NOW + by, NOW + by);
+            let reading = clock.read(V, 1_000_000, 1_000_000, Some(ProducerTime::from_micros(NOW + 1_000_000)), None);
+            assert_eq!((reading.time.micros(), reading.jumped), (NOW + 1_000_000 + by, true));
+        }
+        // A camera whose clock was right all along keeps its time.
+        let mut clock = clock(ClockPolicy::Auto);
+        clock.observe(V, NOW, NOW);
+        report(&mut clock, V, 0, NOW, NOW);
+        assert_eq!(read(&mut clock, 0, 0).time.micros(), NOW);
+        clock.shift(3_600_000_000);
+        report(&mut clock, V, 90_000, NOW + 3_601_000_000, NOW + 3_601_000_000);
+        assert_eq!(read(&mut clock, 1_000_000, NOW).time.micros(), NOW + 3_601_000_000);
+    }
+
+    #[test]
+    fn reports_that_place_a_track_where_arrival_does_not_are_not_believed() {
+        for (ntp, exact) in [
+            (NOW + 3_600_000_000, false),
+            (NOW - 800_000_000_000_000, false),
+            (12_000_000, false),
+            (NOW - 2_000_000, true),
+        ] {
+            let mut clock = clock(ClockPolicy::Auto);
+            clock.came(V, NOW);
+            clock.came(A, NOW + 40_000);
+            report(&mut clock, V, 0, NOW, NOW);
+            report(&mut clock, A, 0, ntp, NOW);
+            let before = clock.relation(A, V);
+            clock.observe(V, NOW, NOW);
+            clock.observe(A, NOW + 40_000, NOW);
+            let shift_us = if exact { ntp - NOW } else { 40_000 };
+            assert_eq!(clock.relation(A, V), Some(Relation { shift_us, exact }));
+            assert_eq!(before, exact.then_some(Relation { shift_us, exact }), "before arrival is known well");
+        }
     }
 
     #[test]

@@ -79,6 +79,9 @@ impl Fragmenter {
             // Nothing was promised in this run.
             let _ = self.give_times(counts, cut, i64::MAX);
         }
+        if self.was_ahead(leading) {
+            self.next.last_producer_end = None;
+        }
         let fragment = self.build(leading, counts, broken, &reading);
         self.take_units(counts, &fragment);
         closed.push(fragment);

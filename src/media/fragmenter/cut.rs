@@ -11,8 +11,10 @@ const SOUND_WAIT_US: i64 = 1_000_000;
 const SILENT_US: i64 = 3_000_000;
 /// A cut is due this much before the shortest length, for presentation times that were rounded.
 const CUT_EARLY_US: i64 = 10_000;
-/// By arrival, a fragment may take this much longer than its greatest length before it is closed anyway.
-const STALL_US: i64 = 5_000_000;
+/// By arrival, a fragment may take this much longer than its greatest length before it is cut anyway, ...
+const STALL_US: i64 = 1_000_000;
+/// ... and any unit may wait this much longer, whatever its own time says.
+const OVERDUE_US: i64 = 2_000_000;
 
 impl Fragmenter {
     /// Decides whether a fragment ends before this unit of the leading track.
@@ -56,7 +58,9 @@ impl Fragmenter {
             self.cuts.pop_front();
             self.close_at(&cut, closed);
         }
-        if self.cuts.is_empty() && self.is_stalled(now) {
+        if (self.cuts.is_empty() && self.is_stalled(now))
+            || self.waits_since(now) >= micros(self.settings.max) + OVERDUE_US
+        {
             self.close_all(closed);
         }
     }
@@ -117,10 +121,14 @@ impl Fragmenter {
 
     /// The leading track fell silent while others go on.
     fn is_stalled(&self, now: ServerTime) -> bool {
-        let oldest = self.lanes.iter().filter_map(|lane| lane.queue.front()).map(|unit| unit.arrival).min();
-        let open_us = oldest.map_or(0, |oldest| now.micros_since(oldest));
         let quiet = self.lanes[self.lead].queue.back().is_none_or(|unit| now.micros_since(unit.arrival) >= SILENT_US);
-        quiet && open_us >= micros(self.settings.max)
+        quiet && self.waits_since(now) >= micros(self.settings.max)
+    }
+
+    /// How long the unit that waits longest does.
+    fn waits_since(&self, now: ServerTime) -> i64 {
+        let oldest = self.lanes.iter().filter_map(|lane| lane.queue.front()).map(|unit| unit.arrival).min();
+        oldest.map_or(0, |oldest| now.micros_since(oldest))
     }
 }
 

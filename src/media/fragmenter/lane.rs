@@ -3,10 +3,13 @@
 use std::collections::VecDeque;
 
 use super::times::Timed;
-use crate::{AccessUnit, RandomAccess, Timescale, Track, TrackId};
+use crate::{AccessUnit, RandomAccess, ServerTime, Timescale, Track, TrackId};
 
-/// Forward step of presentation times beyond which they are taken to have started anew.
+/// Forward step of presentation times beyond which they are taken to have started anew, unless arrival steps as far.
 const FORWARD_US: i64 = 10_000_000;
+
+/// How far the steps of presentation time and of arrival may be apart.
+const STEPS_APART_US: i64 = 2_000_000;
 
 /// Units at the start of a track that may have the time of the one after them: encoders begin with one or two.
 const CROWD_MAX: usize = 4;
@@ -28,6 +31,8 @@ pub(super) struct Lane {
     pub taken: u64,
     /// Largest presentation time so far, in the session's ticks.
     pub newest_pts: Option<i64>,
+    /// When the last unit arrived.
+    pub newest_arrival: Option<ServerTime>,
     /// What is added to the session's ticks for the stream's; none until the track's first fragment.
     pub offset: Option<i64>,
     /// Where the last fragment's samples end, in the stream's ticks.
@@ -53,6 +58,7 @@ impl Lane {
             queue: VecDeque::new(),
             taken: 0,
             newest_pts: None,
+            newest_arrival: None,
             offset: None,
             next_dts: None,
             promised: false,
@@ -80,7 +86,15 @@ impl Lane {
                 None => self.timescale.from_micros(2_000_000),
             }
         };
-        unit.pts > newest.saturating_add(forward) || unit.pts < newest.saturating_sub(back)
+        let step = unit.pts.saturating_sub(newest);
+        step < -back || step >= 1 << 30 || (step > forward && !self.is_pause(unit, step))
+    }
+
+    /// Whether the unit came as much later as its time says: a track paused, or has a frame now and then.
+    fn is_pause(&self, unit: &AccessUnit, step: i64) -> bool {
+        let Some(arrival) = self.newest_arrival else { return false };
+        let waited_us = unit.arrival.micros_since(arrival);
+        self.micros(step).abs_diff(waited_us) <= STEPS_APART_US.max(waited_us.div_euclid(10)) as u64
     }
 
     /// Microseconds of the session's `ticks`.

@@ -14,7 +14,8 @@
 //! tracks lie to each other is known. Nothing is closed before, since what is closed is never rewritten.
 //!
 //! Not here: bytes of boxes ([`crate::container::cmaf`]), waiting, tasks, back-pressure (`live`), and
-//! anything that reads a clock: time comes in with the units.
+//! anything that reads a clock: time comes in with the units, and goes on like a monotonic clock but for
+//! [`Fragmenter::clock_was_set`].
 
 mod clock;
 mod close;
@@ -156,7 +157,7 @@ impl Fragmenter {
             let at = before.iter().position(|old| old.track == lane.track && old.timescale == lane.timescale);
             if let Some(at) = at {
                 let old = before.swap_remove(at);
-                (lane.newest_pts, lane.offset) = (old.newest_pts, old.offset);
+                (lane.newest_pts, lane.newest_arrival, lane.offset) = (old.newest_pts, old.newest_arrival, old.offset);
             } else {
                 // Its reports are to be waited for.
                 self.settled = false;
@@ -187,6 +188,20 @@ impl Fragmenter {
         if sane.iter().all(|value| value.saturating_abs() < TIME_MAX) {
             self.clock.report(track, ticks, producer, arrival);
         }
+    }
+
+    /// The clock that arrival is read from was set, by so much. Between two of these calls arrival goes on as a monotonic
+    /// clock does. What came before is closed; what comes next is labelled by the clock as it is now.
+    #[must_use]
+    pub fn clock_was_set(&mut self, by_us: i64) -> Vec<Fragment> {
+        let closed = self.close(false);
+        self.clock.shift(by_us);
+        let shifted = |arrival: ServerTime| arrival.plus_micros(by_us);
+        self.first_arrival = self.first_arrival.map(shifted);
+        for lane in &mut self.lanes {
+            lane.newest_arrival = lane.newest_arrival.map(shifted);
+        }
+        closed
     }
 
     /// Takes a unit; the units of a track come in decode order.
@@ -330,7 +345,7 @@ impl Fragmenter {
     /// A track's time started anew: nothing that was known of it holds.
     fn start_anew(&mut self, at: usize) {
         let lane = &mut self.lanes[at];
-        (lane.newest_pts, lane.offset) = (None, None);
+        (lane.newest_pts, lane.newest_arrival, lane.offset) = (None, None, None);
         self.clock.forget(lane.track);
         self.reference = None;
         self.settled = false;
@@ -344,6 +359,8 @@ impl Fragmenter {
             unit.loss_before = unit.loss_before.max(1);
         }
         lane.newest_pts = lane.newest_pts.max(Some(unit.pts));
+        lane.newest_arrival = Some(unit.arrival);
+        self.clock.came(lane.track, unit.arrival.micros().saturating_sub(lane.micros(unit.pts)));
         self.bytes += unit.data.len();
         self.units += 1;
         lane.queue.push_back(unit);

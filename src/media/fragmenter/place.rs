@@ -1,6 +1,6 @@
 //! Where a fragment lies: how its tracks lie to each other, on the stream's timeline, and by the producer's clock.
 
-use super::clock::{Reading, SLEW_MAX_US};
+use super::clock::{AHEAD_MAX_US, Reading, SLEW_MAX_US};
 use super::lane::ticks_up;
 use super::times::{delay_needed, median_step, reorder_depth};
 use super::{Delay, Fragmenter, TIME_MAX};
@@ -118,12 +118,19 @@ impl Fragmenter {
         }
         let time_us = first + shift;
         let elapsed = self.last_producer.map_or(0, |(_, at)| time_us.saturating_sub(at).clamp(0, ELAPSED_MAX_US));
-        let end = self.next.last_producer_end;
+        let end = self.next.last_producer_end.filter(|_| !self.was_ahead(leading));
         let floor = if broken { end } else { self.last_producer.map(|(time, _)| time.plus_micros(1)) };
         let reading = self.clock.read(track, time_us, elapsed, floor, end);
         self.last_producer = Some((reading.time, time_us));
         self.last_clock = (reading.source, reading.error_us);
         reading
+    }
+
+    /// Whether the stream's last fragment was labelled by a clock of ours that was far ahead of what it shows now. Its times hold
+    /// nothing back: they would until the clock is there again.
+    pub(super) fn was_ahead(&self, leading: usize) -> bool {
+        let arrival = self.lanes[leading].queue.front().map(|unit| unit.arrival);
+        self.next.last_server_time.zip(arrival).is_some_and(|(last, arrival)| last.micros_since(arrival) > AHEAD_MAX_US)
     }
 
     /// Starts a stretch of the stream's timeline that nothing before it runs into.

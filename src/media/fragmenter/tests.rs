@@ -832,3 +832,127 @@ proptest! {
         }
     }
 }
+
+/// How long units waited at most, by arrival, when each fragment closed; all fragments, the last one's end included.
+fn push_and_watch(fragmenter: &mut Fragmenter, units: impl IntoIterator<Item = AccessUnit>) -> (Vec<Fragment>, i64) {
+    let (mut fragments, mut longest) = (Vec::new(), 0);
+    for unit in units {
+        let now = unit.arrival;
+        fragments.extend(fragmenter.push(unit).closed);
+        let fronts = fragmenter.lanes.iter().filter_map(|lane| lane.queue.front());
+        longest = fronts.map(|unit| now.micros_since(unit.arrival)).fold(longest, i64::max);
+    }
+    fragments.extend(fragmenter.close(true));
+    (fragments, longest)
+}
+
+#[test]
+fn reports_of_sound_that_are_far_off_tear_nothing() {
+    let seconds = 30;
+    let units = || {
+        let pictures = (0..seconds * 30).map(|n| picture(n, 30, IN_ORDER));
+        merged(pictures.chain((0..seconds * 48_000 / 1024).map(frame_of_sound)).collect())
+    };
+    // An hour ahead, a clock of the year 2000, and the time since the camera's start.
+    for shown in [NOW + 3_600_000_000, 946_684_800_000_000, 3_000_000] {
+        let mut fragmenter = fragmenter(&[pictures(), sound()]);
+        let mut fragments = Vec::new();
+        let mut longest = 0;
+        let all = units();
+        for chunk in all.chunk_by(|a, b| a.arrival.micros() / 5_000_000 == b.arrival.micros() / 5_000_000) {
+            let at = chunk[0].arrival.micros() - NOW;
+            let (wall, ticks) = (ServerTime::from_micros(NOW + at), |hz: i64| at * hz / 1_000_000);
+            fragmenter.sender_report(V, ticks(90_000), ProducerTime::from_micros(NOW + at), wall);
+            fragmenter.sender_report(A, ticks(48_000), ProducerTime::from_micros(shown + at), wall);
+            for unit in chunk {
+                fragments.extend(fragmenter.push(unit.clone()).closed);
+                let fronts = fragmenter.lanes.iter().filter_map(|lane| lane.queue.front());
+                longest = fronts.map(|front| unit.arrival.micros_since(front.arrival)).fold(longest, i64::max);
+            }
+        }
+        fragments.extend(fragmenter.close(true));
+        let read = check_stream(&fragments);
+        check_samples(&read[0], of(&all, V));
+        check_samples(&read[1], of(&all, A));
+        let breaks = fragments.iter().filter(|fragment| fragment.info.break_before.is_some()).count();
+        assert_eq!((breaks, fragments.len()), (1, seconds as usize), "{shown}");
+        let apart = stream_us(&read[1][0], 48_000) - stream_us(&read[0][0], 90_000);
+        assert!(apart.abs() < 50_000, "{shown}: sound is {apart} us away");
+        assert!(longest < 6_000_000, "{shown}: {longest} us in memory");
+    }
+}
+
+#[test]
+fn times_that_step_as_arrival_does_are_no_jump() {
+    // Sound pauses for 15 s.
+    let shown = (0..30 * 30).map(|n| picture(n, 30, IN_ORDER));
+    let heard = (0..30 * 48).map(frame_of_sound).filter(|unit| !(5 * 48_000..20 * 48_000).contains(&unit.pts));
+    let units = merged(shown.chain(heard).collect());
+    let mut both = fragmenter(&[pictures(), sound()]);
+    let (fragments, _) = push_and_watch(&mut both, units.clone());
+    let read = check_stream(&fragments);
+    check_samples(&read[0], of(&units, V));
+    check_samples(&read[1], of(&units, A));
+    assert_eq!(fragments.iter().filter(|fragment| fragment.info.break_before.is_some()).count(), 1);
+    // A frame each 12 s, and each hour.
+    for every in [12, 3_600] {
+        let units = (0..10).map(|n| unit(V, n * every * 90_000, n * every * 1_000_000, RandomAccess::Closed));
+        let units: Vec<_> = units.collect();
+        let (fragments, _) = push_and_watch(&mut fragmenter(&[pictures()]), units.clone());
+        check_samples(&check_stream(&fragments)[0], &units);
+        assert_eq!(fragments.iter().filter(|fragment| fragment.info.break_before.is_some()).count(), 1, "{every}");
+    }
+    // The same step without the wait is one.
+    let units = [unit(V, 0, 0, RandomAccess::Closed), unit(V, 12 * 90_000, 40_000, RandomAccess::Closed)];
+    let (fragments, _) = push_and_watch(&mut fragmenter(&[pictures()]), units);
+    assert_eq!(fragments[1].info.break_before, Some(GapReason::TimeJumped));
+}
+
+#[test]
+fn nothing_waits_longer_than_a_fragment_may_last() {
+    // Times that stand still, or run ten times too slow or too fast, of either track, alone or beside the other.
+    for (of_pictures, of_sound) in [(0, 100), (10, 100), (1_000, 100), (100, 0), (100, 10), (100, 1_000), (0, 0)] {
+        let shown = (0..40 * 30).map(|n| {
+            let unit = picture(n, 7_000, IN_ORDER);
+            AccessUnit { pts: unit.pts * of_pictures / 100, ..unit }
+        });
+        let heard = (0..40 * 48).map(frame_of_sound).map(|unit| AccessUnit { pts: unit.pts * of_sound / 100, ..unit });
+        let units = merged(shown.chain(heard).collect());
+        let count = units.len();
+        let mut fragmenter = fragmenter(&[pictures(), sound()]);
+        let (fragments, longest) = push_and_watch(&mut fragmenter, units);
+        let samples: u32 = fragments.iter().flat_map(|fragment| &fragment.info.tracks).map(|part| part.samples).sum();
+        assert_eq!(samples as usize, count, "{of_pictures} {of_sound}");
+        assert!(longest < 12_000_000, "{of_pictures} {of_sound}: {longest} us");
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_labels_what_follows_and_pins_nothing() {
+    let month = 30 * 86_400_000_000;
+    let mut fragmenter = fragmenter(&[pictures()]);
+    let ahead = |unit: AccessUnit| AccessUnit { arrival: unit.arrival.plus_micros(month), ..unit };
+    let mut fragments = push_all(&mut fragmenter, (0..90).map(|n| ahead(picture(n, 30, IN_ORDER))));
+    fragments.extend(fragmenter.clock_was_set(-month));
+    fragments.extend(push_all(&mut fragmenter, (90..180).map(|n| picture(n, 30, IN_ORDER))));
+    fragments.extend(fragmenter.close(true));
+    let labels: Vec<i64> = fragments.iter().map(|fragment| fragment.info.producer_time.micros() - NOW).collect();
+    assert_eq!(labels, [month, month + 1_000_000, month + 2_000_000, 3_000_000, 4_000_000, 5_000_000]);
+    assert!(fragments.is_sorted_by_key(|fragment| fragment.info.server_time));
+    assert_eq!(fragments[3].info.break_before, Some(GapReason::TimeJumped));
+    assert!(fragments[4].info.break_before.is_none());
+    assert!(fragments.iter().all(|fragment| fragment.info.clock_error_us < 1_000_000));
+    // And a session that follows one with such labels.
+    let from = Continuation {
+        last_producer_end: Some(ProducerTime::from_micros(NOW + month)),
+        last_server_time: Some(ServerTime::from_micros(NOW + month)),
+        ..Continuation::new_stream(Epoch(3))
+    };
+    let mut next = Fragmenter::new(Settings::default(), ClockPolicy::Auto, from);
+    assert!(next.set_tracks(set(&[pictures()])).is_empty());
+    let mut fragments = push_all(&mut next, (0..60).map(|n| picture(n, 30, IN_ORDER)));
+    fragments.extend(next.close(true));
+    let labels: Vec<_> = fragments.iter().map(|fragment| fragment.info.producer_time.micros() - NOW).collect();
+    assert_eq!(labels, [0, 1_000_000]);
+    assert!(fragments.iter().all(|fragment| fragment.info.server_time.micros() == NOW + month));
+}

@@ -496,7 +496,9 @@ fn d7_block_that_cannot_be_read_goes_with_its_neighbours() {
         world.crash(fate);
         world.open().expect("opens");
         let age = |hours: u64| Some(std::time::Duration::from_secs(hours * 3600));
-        let expiry = |world: &World| world.core().expiry(stream(1), age(2), None).expect("asks");
+        let expiry = |world: &World| {
+            world.core().expiry(stream(1), crate::clock::Clock::now(&*world.clock), age(2), None).expect("asks")
+        };
         assert_eq!(expiry(&world), None, "{fate:?}: nobody knows how old it is, so it is new");
         world.clock.advance(hours(3));
         assert_eq!(expiry(&world).expect("old").through, ruined, "{fate:?}");

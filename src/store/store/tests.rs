@@ -145,14 +145,18 @@ fn expiry_names_whole_old_blocks_and_never_the_open_one() {
     clock.set(ServerTime::from_micros(START_US + 12_000_000));
     let seconds = Duration::from_secs;
     let through = |n: usize| Some(Expiry { through: acked[n].info.position, ends: acked[n].info.server_end() });
-    assert_eq!(store.expiry(stream(1), None, None).expect("asks"), None);
-    assert_eq!(store.expiry(stream(1), Some(seconds(7)), None).expect("asks"), None, "its newest is younger");
-    assert_eq!(store.expiry(stream(1), Some(seconds(6)), None).expect("asks"), through(4));
-    assert_eq!(store.expiry(stream(1), Some(seconds(0)), None).expect("asks"), through(9));
-    assert_eq!(store.expiry(stream(1), None, Some(0)).expect("asks"), through(9));
+    assert_eq!(store.expiry(stream(1), clock.now(), None, None).expect("asks"), None);
+    assert_eq!(
+        store.expiry(stream(1), clock.now(), Some(seconds(7)), None).expect("asks"),
+        None,
+        "its newest is younger"
+    );
+    assert_eq!(store.expiry(stream(1), clock.now(), Some(seconds(6)), None).expect("asks"), through(4));
+    assert_eq!(store.expiry(stream(1), clock.now(), Some(seconds(0)), None).expect("asks"), through(9));
+    assert_eq!(store.expiry(stream(1), clock.now(), None, Some(0)).expect("asks"), through(9));
     let bytes = store.bounds(stream(1)).expect("bounds").expect("some").bytes;
-    assert_eq!(store.expiry(stream(1), None, Some(bytes - 1)).expect("asks"), through(4));
-    assert_eq!(store.expiry(stream(1), None, Some(bytes)).expect("asks"), None);
+    assert_eq!(store.expiry(stream(1), clock.now(), None, Some(bytes - 1)).expect("asks"), through(4));
+    assert_eq!(store.expiry(stream(1), clock.now(), None, Some(bytes)).expect("asks"), None);
     assert_eq!(store.drop_through(stream(1), acked[3].info.position).expect("drops"), 0, "not a part of a block");
     assert!(store.drop_through(stream(1), acked[4].info.position).expect("drops") > 0);
     let left = store.select(stream(1), Select::After(Position::default()), 100).expect("selects");
@@ -540,7 +544,7 @@ fn a_clock_set_back_neither_deletes_more_than_asked_nor_stops_deletion() {
     // One byte too many: one block goes, and not those that end in the same moment.
     for gone in 1..=2 {
         let bytes = store.bounds(stream(1)).expect("bounds").expect("some").bytes;
-        let expiry = store.expiry(stream(1), None, Some(bytes - 1)).expect("asks").expect("too many");
+        let expiry = store.expiry(stream(1), clock.now(), None, Some(bytes - 1)).expect("asks").expect("too many");
         assert_eq!(expiry.through, acked[gone - 1].info.position);
         assert!(store.drop_through(stream(1), expiry.through).expect("drops") > 0);
         assert_eq!(left(&store), 6 - gone);
@@ -554,8 +558,8 @@ fn a_clock_set_back_neither_deletes_more_than_asked_nor_stops_deletion() {
     // By age they stay until the clock has caught up, and then go.
     let age = Some(Duration::from_secs(10));
     clock.set(ServerTime::from_micros(START_US - 50_000_000));
-    assert_eq!(store.expiry(stream(1), age, None).expect("asks"), None);
+    assert_eq!(store.expiry(stream(1), clock.now(), age, None).expect("asks"), None);
     clock.set(ServerTime::from_micros(START_US + 20_000_000));
-    let expiry = store.expiry(stream(1), age, None).expect("asks").expect("old");
+    let expiry = store.expiry(stream(1), clock.now(), age, None).expect("asks").expect("old");
     assert_eq!(expiry.through, acked[5].info.position);
 }
