@@ -6,6 +6,7 @@ use media::StreamName;
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use super::memory;
 use super::tree::{Config, Rtsp, Server, Tls};
 use super::units::{PortRange, Size, Span};
 
@@ -99,7 +100,8 @@ pub(super) fn merge(mut table: Table, file: Option<PathBuf>, sources: &Sources) 
         let (section, key) = path.split_once('.').expect("flags name section.key");
         set(&mut table, &known, flag, (section, key), value)?;
     }
-    let is_set = |section: &str, key: &str| table.get(section).and_then(|keys| keys.get(key)).is_some();
+    let set_keys = table.clone();
+    let is_set = |section: &str, key: &str| set_keys.get(section).and_then(|keys| keys.get(key)).is_some();
     let (https_is_set, rtsps_is_set) = (is_set("http", "tls_listen"), is_set("rtsp", "tls_listen"));
     let webrtc_is_set = is_set("webrtc", "udp_listen");
     let mut config =
@@ -113,6 +115,7 @@ pub(super) fn merge(mut table: Table, file: Option<PathBuf>, sources: &Sources) 
     if !webrtc_is_set {
         config.webrtc.udp_listen = config.webrtc.udp_listen.beside(config.http.listen);
     }
+    memory::fill(&mut config, is_set);
     check(&config).map_err(ConfigError::Invalid)?;
     Ok(Loaded { config, file, warnings })
 }

@@ -8,6 +8,7 @@
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 pub(crate) mod load;
+mod memory;
 pub(crate) mod tree;
 pub(crate) mod units;
 

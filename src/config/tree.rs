@@ -298,6 +298,11 @@ pub(crate) struct Limits {
     pub(crate) http2_streams: u32,
     /// HTTP/2 streams that a client may reset before we answered them.
     pub(crate) http2_resets: u32,
+    /// Memory that budgets are shares of; default: what the machine or its control group has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory: Option<Size>,
+    /// Pieces of media that wait to be sent over HTTP, of all answers together; where it is used up, pieces become small.
+    pub(crate) response_bytes: Size,
     /// Streams on this server.
     pub(crate) streams: u32,
     /// Clients that listen to events.
@@ -316,6 +321,8 @@ impl Default for Limits {
             body_timeout: Span::secs(15),
             http2_streams: 100,
             http2_resets: 50,
+            memory: None,
+            response_bytes: Size::mib(256),
             streams: 10_000,
             event_listeners: 1_000,
         }

@@ -74,6 +74,9 @@ pub(super) fn takes_over(rule: SecondPublisher, holder: &str, credential: &str) 
     }
 }
 
+/// An open fragment may have so many bytes however little there is for a stream.
+const OPEN_BYTES_MIN: u64 = 2 << 20;
+
 impl StreamState {
     /// The seat. A panic while it was held can only have come from the fragmenter, and ends the stream it broke.
     pub fn seat(&self) -> MutexGuard<'_, Seat> {
@@ -215,7 +218,11 @@ impl StreamState {
         if let Some(shown_us) = held.fragmenter.shown_us(&unit)
             && let Some((_, tracks)) = held.fragmenter.tracks()
         {
-            self.show(session, tracks.clone(), shown_us, unit.clone());
+            self.show(session, tracks.clone(), shown_us, unit.clone(), budget);
+        }
+        if held.fragmenter.open_bytes() as u64 > budget.max(OPEN_BYTES_MIN) {
+            // Many streams, or little memory: what is closed can go to the disk.
+            self.deliver(held.fragmenter.close(false), &held.meters);
         }
         if behind && !held.discarding {
             held.discarding = true;

@@ -22,7 +22,9 @@ use super::state::StreamState;
 /// Units from this long before the newest are kept although a later one can be started at.
 const KEEP: Duration = Duration::from_secs(1);
 /// Most bytes in the ring; what is beyond goes, and nobody can start before the next key picture.
-const MAX_BYTES: usize = 32 << 20;
+const MAX_BYTES: u64 = 32 << 20;
+/// The same where memory is short: room for a group of pictures all the same.
+const MIN_BYTES: u64 = 2 << 20;
 /// Most units in the ring.
 const MAX_UNITS: usize = 1 << 14;
 
@@ -57,7 +59,7 @@ pub(super) struct Units {
 
 impl Units {
     /// Appends a unit; gives its number.
-    fn push(&mut self, session: u64, tracks: Arc<TrackSet>, shown_us: i64, unit: AccessUnit) -> u64 {
+    fn push(&mut self, session: u64, tracks: Arc<TrackSet>, shown_us: i64, unit: AccessUnit, most: u64) -> u64 {
         let number = self.next;
         self.next += 1;
         let starts = unit.track == tracks.lead().id && unit.random_access != media::RandomAccess::No;
@@ -67,7 +69,7 @@ impl Units {
         let newest = unit.arrival;
         self.bytes += unit.data.len();
         self.ring.push_back(Arc::new(LiveUnit { number, session, tracks, shown_us, starts, unit }));
-        while self.ring.len() > 1 && self.may_go(newest) {
+        while self.ring.len() > 1 && self.may_go(newest, most) {
             let gone = self.ring.pop_front().expect("it has two");
             self.bytes -= gone.unit.data.len();
             if self.start == Some(gone.number) {
@@ -82,11 +84,11 @@ impl Units {
         self.start = None;
     }
 
-    fn may_go(&self, newest: ServerTime) -> bool {
+    fn may_go(&self, newest: ServerTime, most: u64) -> bool {
         let Some(oldest) = self.ring.front() else { return false };
         let recent = newest.micros_since(oldest.unit.arrival) < KEEP.as_micros() as i64;
         let needed = self.start.is_some_and(|start| oldest.number >= start);
-        self.bytes > MAX_BYTES || self.ring.len() > MAX_UNITS || !recent && !needed
+        self.bytes as u64 > most || self.ring.len() > MAX_UNITS || !recent && !needed
     }
 
     fn at(&self, number: u64) -> Option<&Arc<LiveUnit>> {
@@ -192,9 +194,9 @@ impl StreamState {
         self.units.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows a unit to those who follow. The caller holds the seat.
-    pub(super) fn show(&self, session: u64, tracks: Arc<TrackSet>, shown_us: i64, unit: AccessUnit) {
-        let number = self.units().push(session, tracks, shown_us, unit);
+    /// Shows a unit to those who follow, within a `budget` of bytes. The caller holds the seat.
+    pub(super) fn show(&self, session: u64, tracks: Arc<TrackSet>, shown_us: i64, unit: AccessUnit, budget: u64) {
+        let number = self.units().push(session, tracks, shown_us, unit, budget.clamp(MIN_BYTES, MAX_BYTES));
         self.units_came.send_replace(number);
     }
 
