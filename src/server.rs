@@ -24,12 +24,13 @@ use crate::catalog::{Catalog, CatalogError, Retention, Stream, StreamSettings};
 use crate::config::load::{ConfigError, Sources, load};
 use crate::config::units::Listen;
 use crate::config::{Config, StreamEntry};
+use crate::doors::crowd::{Crowd, raise_descriptors};
 use crate::doors::http::audience::Audience;
-use crate::doors::http::listener::{Crowd, Listener, bind};
+use crate::doors::http::listener::{Listener, bind};
 use crate::doors::http::tls::{Certificate, CertificateError, write_private};
 use crate::doors::http::v1::server::{Listeners, Reloaded};
 use crate::doors::http::watch::{Events, watch_streams};
-use crate::doors::http::{App, RunStatus, router};
+use crate::doors::http::{App, Pieces, RunStatus, router};
 use crate::doors::publishing::Rooms;
 use crate::doors::rtsp::{self, Rtsp};
 use crate::doors::webrtc::{self, Webrtc};
@@ -123,6 +124,8 @@ struct Running {
 impl Running {
     async fn start(sources: Sources, config: Config) -> Result<Running, ServeError> {
         let metrics = telemetry::start_metrics()?;
+        // Before the first file is opened.
+        let crowd = Crowd::new(raise_descriptors());
         live::describe_metrics();
         workers::describe_metrics();
         webrtc::describe_metrics();
@@ -192,13 +195,14 @@ impl Running {
             hub: hub.clone(),
             store,
             clock: clock.clone(),
-            playlists: Playlists::new(hub.clone(), clock.clone()),
+            playlists: Arc::new(Playlists::new(hub.clone(), clock.clone())),
             frames: frames(&hub, &config),
             clips: Clips::new(hub.clone()),
             webrtc,
             events: Events::new(clock.clone()),
             audience: Audience::default(),
-            crowd: Arc::new(Crowd::default()),
+            crowd: crowd.clone(),
+            pieces: Pieces::default(),
             certificate: certificate.clone(),
             status: RunStatus { started: clock.now(), listeners: listeners.clone() },
             metrics,
@@ -207,7 +211,7 @@ impl Running {
         });
         take_streams(&app, &app.config()).map_err(ServeError::Streams)?;
 
-        let rtsp_door = Rtsp::new(publishing, rtsp_settings(&app.config()));
+        let rtsp_door = Rtsp::new(publishing, rtsp_settings(&app.config()), crowd);
         let running =
             Running { app, rtsp: rtsp_door, sources, reloads, stop, now: CancellationToken::new(), tasks, cameras };
         running.open_doors(http, https, rtsp, rtsps);
@@ -453,9 +457,7 @@ fn rtsp_settings(config: &Config) -> rtsp::Settings {
     rtsp::Settings {
         udp_ports: config.rtsp.udp_ports.map(|ports| ports.first..=ports.last),
         path_prefix: config.rtsp.path_prefix.clone(),
-        connections_max: limits.connections as usize,
-        unauthenticated_per_address: limits.unauthenticated_per_ip as usize,
-        unauthenticated_lifetime: limits.unauthenticated_lifetime.0,
+        limits: limits.clone(),
         streams_max: limits.streams as usize,
     }
 }

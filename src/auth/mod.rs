@@ -28,6 +28,7 @@ use digest::{Algorithm, Answer, Nonces};
 use header::Authorization;
 use ring::{Key, Ring};
 use throttle::Throttle;
+pub(crate) use throttle::network;
 
 pub(crate) use mint::{CredentialInfo, MintError};
 

@@ -50,7 +50,7 @@ impl Throttle {
 }
 
 /// The network that an address stands for: /24 of IPv4, /56 of IPv6.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         loopback if loopback.is_loopback() => loopback,
         IpAddr::V4(v4) => IpAddr::V4((v4.to_bits() & !0xff).into()),

@@ -1,5 +1,6 @@
 //! Listeners and routes.
 
+pub(crate) mod crowd;
 pub(crate) mod http;
 pub(crate) mod publishing;
 pub(crate) mod rtsp;

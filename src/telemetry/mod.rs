@@ -68,9 +68,12 @@ fn describe_doors() {
     use metrics::{describe_counter, describe_gauge};
     describe_counter!("kinora_panics_total", "Panics of a part of the server that went on afterwards");
     describe_counter!("kinora_store_panics_total", "Panics while a stream was written: its fragments were refused");
-    describe_gauge!("kinora_http_connections", "HTTP connections that are open");
-    describe_counter!("kinora_http_connections_refused_total", "HTTP connections beyond a limit of [limits]");
-    describe_counter!("kinora_rtsp_connections_refused_total", "RTSP connections beyond a limit of [limits]");
+    describe_gauge!("kinora_connections", "TCP connections that are open, by door");
+    describe_counter!("kinora_connections_refused_total", "TCP connections beyond a limit, by door and reason");
+    describe_counter!(
+        "kinora_accept_errors_total",
+        "Connections that the system did not give us, for want of descriptors mostly"
+    );
     describe_counter!("kinora_rtsp_foreign_datagrams_total", "Datagrams to a session's port from somebody else");
     describe_counter!("kinora_rtp_packets_total", "RTP packets received");
     describe_counter!("kinora_rtp_lost_packets_total", "RTP packets that never came");

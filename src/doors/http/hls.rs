@@ -149,9 +149,10 @@ async fn segment(
     let answer = Answer { etag, content_type: content_type(segment.is_video), len: segment.len().into() };
     let body = match answer.part(&headers) {
         Some(part) if method != Method::HEAD => {
+            let budget = app.config().limits.response_bytes.0;
+            let (playlists, pieces) = (app.playlists.clone(), app.pieces.clone());
             // A part of a segment, whose length is a u32.
-            let part = part.start as u32..part.end as u32;
-            Some(Body::from(app.playlists.read(&segment, part).await.map_err(failed)?))
+            Some(pieces.body(part, budget, move |piece| playlists.read(&segment, piece.start as u32..piece.end as u32)))
         }
         _ => None,
     };

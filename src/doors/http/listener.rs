@@ -1,11 +1,10 @@
 //! Accepting connections: plain and TLS, HTTP/1.1 and HTTP/2, each within its limits, until told to stop.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -16,19 +15,29 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval_at, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::App;
+use super::progress::Progress;
 use super::request::Connection;
 use super::stall::Stall;
 use crate::config::tree::Limits;
+use crate::doors::crowd::{Crowd, Door};
 
 /// How long a client may leave our answer unread before it is taken for gone.
 const STALL: Duration = Duration::from_secs(60);
+
+/// After a connection could not be accepted, for want of descriptors mostly.
+pub(crate) const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
+
+/// Longest time between looks at whether a connection's answers get anywhere, and at whether its client is a stranger.
+const LOOK: Duration = Duration::from_secs(10);
+/// A stranger that is told to go after its lifetime is cut off after so many of them.
+const STRANGERS_PATIENCE: u32 = 3;
 
 /// One listening socket.
 pub(crate) struct Listener {
@@ -59,17 +68,15 @@ impl Listener {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, mostly: waiting is all there is to do, and spinning makes it worse.
-                    tracing::warn!(%error, "failed to accept a connection");
-                    sleep(Duration::from_millis(100)).await;
+                    metrics::counter!("kinora_accept_errors_total", "door" => "http").increment(1);
+                    tracing::warn!(%error, "failed to accept a connection; the next try is in a second");
+                    sleep(ACCEPT_AGAIN).await;
                     continue;
                 }
             };
             let limits = app.config().limits.clone();
             let trusted = Arc::new(AtomicBool::new(false));
-            let Some(place) = crowd.enter(peer.ip(), &limits, trusted.clone()) else {
-                metrics::counter!("kinora_http_connections_refused_total").increment(1);
-                continue;
-            };
+            let Ok(place) = crowd.enter(Door::Http, peer.ip(), &limits, trusted.clone()) else { continue };
             let connection = Connection { peer, local, tls: acceptor.is_some(), trusted };
             let one = One { limits, connection, router: router.clone(), stop: stop.clone(), now: now.clone() };
             let acceptor = acceptor.clone();
@@ -119,17 +126,20 @@ impl One {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let progress = Progress::default();
         let service = service_fn(|mut request: Request<Incoming>| {
             request.extensions_mut().insert(self.connection.clone());
-            let router = self.router.clone();
-            async move { Ok::<_, Infallible>(answer(router, request).await) }
+            let (router, progress) = (self.router.clone(), progress.clone());
+            async move { Ok::<_, Infallible>(progress.watch(answer(router, request).await)) }
         });
         let builder = self.builder();
         let serving = builder.serve_connection(TokioIo::new(Stall::new(socket, STALL)), service);
         let mut serving = std::pin::pin!(serving);
+        let lifetime = self.limits.unauthenticated_lifetime.0;
+        let (started, period) = (Instant::now(), lifetime.clamp(Duration::from_millis(10), LOOK));
+        let mut look = interval_at((started + period).into(), period);
         let mut leaving = false;
         loop {
-            let strangers_end = sleep(self.limits.unauthenticated_lifetime.0);
             let ended = tokio::select! {
                 ended = serving.as_mut() => ended,
                 () = self.stop.cancelled(), if !leaving => {
@@ -137,10 +147,22 @@ impl One {
                     serving.as_mut().graceful_shutdown();
                     continue;
                 }
-                () = strangers_end, if !leaving && !self.connection.trusted.load(Ordering::Relaxed) => {
-                    // What it asked for it still gets.
-                    leaving = !self.connection.trusted.load(Ordering::Relaxed);
-                    if leaving {
+                _ = look.tick() => {
+                    let (peer, age) = (self.connection.peer, started.elapsed());
+                    let is_stranger = !self.connection.trusted.load(Ordering::Relaxed);
+                    if progress.is_stuck(STALL) {
+                        tracing::debug!(%peer, "connection ended: the client takes none of its answers");
+                        metrics::counter!("kinora_connections_ended_total", "reason" => "stalled").increment(1);
+                        return;
+                    }
+                    // What a stranger asked for it still gets; but it ends, whatever it does with windows and reading.
+                    if is_stranger && age >= lifetime * STRANGERS_PATIENCE {
+                        tracing::debug!(%peer, "connection ended: no credential in time");
+                        metrics::counter!("kinora_connections_ended_total", "reason" => "stranger").increment(1);
+                        return;
+                    }
+                    if is_stranger && age >= lifetime && !leaving {
+                        leaving = true;
                         serving.as_mut().graceful_shutdown();
                     }
                     continue;
@@ -183,63 +205,6 @@ async fn answer(router: Router, request: Request<Incoming>) -> http::Response<Bo
     }
 }
 
-/// Everybody who is connected, so that a crowd of strangers leaves room for others.
-#[derive(Debug, Default)]
-pub(crate) struct Crowd {
-    places: Mutex<Places>,
-}
-
-#[derive(Debug, Default)]
-struct Places {
-    taken: u32,
-    /// Per address, the trust of each connection.
-    by_address: HashMap<IpAddr, Vec<Arc<AtomicBool>>>,
-}
-
-/// A connection's place; dropping it frees it.
-struct Place {
-    crowd: Arc<Crowd>,
-    address: IpAddr,
-    trusted: Arc<AtomicBool>,
-}
-
-impl Crowd {
-    /// Connections now.
-    pub(crate) fn count(&self) -> u32 {
-        self.places.lock().expect("nobody panics while holding it").taken
-    }
-
-    fn enter(self: &Arc<Self>, address: IpAddr, limits: &Limits, trusted: Arc<AtomicBool>) -> Option<Place> {
-        let mut places = self.places.lock().expect("nobody panics while holding it");
-        if places.taken >= limits.connections {
-            return None;
-        }
-        let mates = places.by_address.entry(address).or_default();
-        let strangers = mates.iter().filter(|mate| !mate.load(Ordering::Relaxed)).count();
-        if strangers >= limits.unauthenticated_per_ip as usize {
-            return None;
-        }
-        mates.push(trusted.clone());
-        places.taken += 1;
-        metrics::gauge!("kinora_http_connections").set(places.taken);
-        Some(Place { crowd: self.clone(), address, trusted })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut places = self.crowd.places.lock().expect("nobody panics while holding it");
-        places.taken = places.taken.saturating_sub(1);
-        metrics::gauge!("kinora_http_connections").set(places.taken);
-        if let Some(mates) = places.by_address.get_mut(&self.address) {
-            mates.retain(|mate| !Arc::ptr_eq(mate, &self.trusted));
-            if mates.is_empty() {
-                places.by_address.remove(&self.address);
-            }
-        }
-    }
-}
-
 /// Takes `address`, also one that a stopped server left in TIME_WAIT.
 ///
 /// `[::]` takes IPv4 too; where the machine has no IPv6, it means all of IPv4.
@@ -274,26 +239,6 @@ fn no_ipv6(error: &std::io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_crowd_of_strangers_from_one_address_leaves_room_for_others() {
-        let crowd = Arc::new(Crowd::default());
-        let limits = Limits { connections: 5, unauthenticated_per_ip: 2, ..Limits::default() };
-        let enter = |address: &str, trusted: bool| {
-            crowd.enter(address.parse().expect("an address"), &limits, Arc::new(AtomicBool::new(trusted)))
-        };
-        let first = enter("10.0.0.1", false).expect("room");
-        let _second = enter("10.0.0.1", false).expect("room");
-        assert!(enter("10.0.0.1", false).is_none(), "a third stranger");
-        let _other = enter("10.0.0.2", false).expect("another address");
-        first.trusted.store(true, Ordering::Relaxed);
-        let _third = enter("10.0.0.1", false).expect("one of them is no stranger now");
-        drop(first);
-        let _fourth = enter("10.0.0.3", false).expect("a freed place");
-        let _fifth = enter("10.0.0.4", false).expect("the last place");
-        assert!(enter("10.0.0.5", false).is_none(), "full");
-        assert_eq!(crowd.count(), 5);
-    }
 
     #[tokio::test]
     async fn a_listener_takes_a_free_port() {

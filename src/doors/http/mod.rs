@@ -30,6 +30,8 @@ pub(crate) mod fuzz;
 mod hls;
 pub(crate) mod listener;
 pub(crate) mod openapi;
+mod pieces;
+mod progress;
 pub(crate) mod request;
 pub(crate) mod route;
 mod stall;
@@ -42,9 +44,10 @@ pub(crate) mod v1;
 pub(crate) mod watch;
 mod webrtc;
 
+use crate::doors::crowd::Crowd;
 use audience::Audience;
 use error::{ApiError, Code};
-use listener::Crowd;
+pub(crate) use pieces::Pieces;
 use route::Route;
 use tls::Certificate;
 use v1::server::{Listeners, Reloaded};
@@ -55,7 +58,7 @@ pub(crate) struct App {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) access: Arc<Access>,
     pub(crate) hub: Arc<Hub>,
-    pub(crate) playlists: Playlists,
+    pub(crate) playlists: Arc<Playlists>,
     pub(crate) frames: Arc<Frames>,
     pub(crate) clips: Clips,
     /// None when that door is shut.
@@ -65,6 +68,7 @@ pub(crate) struct App {
     pub(crate) events: Events,
     pub(crate) audience: Audience,
     pub(crate) crowd: Arc<Crowd>,
+    pub(crate) pieces: Pieces,
     pub(crate) certificate: Option<Arc<Certificate>>,
     pub(crate) status: RunStatus,
     pub(crate) metrics: PrometheusHandle,

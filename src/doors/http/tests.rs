@@ -16,8 +16,8 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tower::ServiceExt;
 
+use super::Pieces;
 use super::audience::Audience;
-use super::listener::Crowd;
 use super::request::Connection;
 use super::route::{Needs, On};
 use super::v1::server::Listeners;
@@ -26,6 +26,7 @@ use super::{App, RunStatus, router, routes};
 use crate::auth::{Access, Action, Scope};
 use crate::catalog::{Catalog, StreamSettings};
 use crate::config::Config;
+use crate::doors::crowd::Crowd;
 use crate::frames::Frames;
 use crate::live::{self, Hub};
 use crate::playback::clip::Clips;
@@ -62,7 +63,7 @@ impl Door {
         let hub = Hub::new(store.clone(), shared.clone(), live::Settings::default());
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let app = Arc::new(App {
-            playlists: Playlists::new(hub.clone(), shared.clone()),
+            playlists: Arc::new(Playlists::new(hub.clone(), shared.clone())),
             frames: Arc::new(Frames::new(hub.clone(), Pool::new(no_decoders(folder.path())), 0)),
             clips: Clips::new(hub.clone()),
             webrtc: None,
@@ -73,7 +74,8 @@ impl Door {
             events: Events::new(shared.clone()),
             audience: Audience::default(),
             clock: shared,
-            crowd: Arc::new(Crowd::default()),
+            crowd: Crowd::new(u32::MAX),
+            pieces: Pieces::default(),
             certificate: None,
             status: RunStatus { started: ServerTime::from_micros(START), listeners: Listeners::default() },
             metrics: recorder.handle(),

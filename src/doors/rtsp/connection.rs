@@ -13,9 +13,9 @@ use tracing::{debug, info, warn};
 
 use super::Rtsp;
 use super::gate::{Claimant, Credential, Denied, Permit};
-use super::limits::Slot;
 use super::recording::{Intake, Recording};
 use super::udp::{self, Announced, Pair};
+use crate::doors::crowd::Place;
 use crate::live::Ended;
 use crate::protocol::rtp::receive::{Moment, Receiver};
 use crate::protocol::rtsp::session::{self, Ask, Reply, Session, TIMEOUT_SECONDS};
@@ -78,7 +78,7 @@ enum Event {
 struct Connection {
     door: Arc<Rtsp>,
     about: About,
-    slot: Slot,
+    place: Place,
     session: Session,
     buffer: BytesMut,
     /// What a datagram is received into; empty while there are no ports for them.
@@ -98,7 +98,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     door: Arc<Rtsp>,
     mut stream: S,
     about: About,
-    slot: Slot,
+    place: Place,
     shutdown: CancellationToken,
 ) {
     let mut random = [0u8; 16];
@@ -112,7 +112,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     let mut connection = Connection {
         door,
         about,
-        slot,
+        place,
         session,
         buffer: BytesMut::new(),
         datagram: Vec::new(),
@@ -165,7 +165,7 @@ impl Connection {
         match (&self.recording, &self.permit) {
             (Some(recording), _) => recording.wake().min(silent),
             (None, Some(_)) => silent,
-            (None, None) => self.since + self.door.settings().unauthenticated_lifetime,
+            (None, None) => self.since + self.door.settings().limits.unauthenticated_lifetime.0,
         }
     }
 
@@ -320,7 +320,7 @@ impl Connection {
             recording.tick(at, &self.pairs, &mut self.replies);
             return if recording.is_hopeless() { Err(End::NothingDescribed) } else { Ok(()) };
         }
-        let known_by = self.since + self.door.settings().unauthenticated_lifetime;
+        let known_by = self.since + self.door.settings().limits.unauthenticated_lifetime.0;
         if self.permit.is_none() && at.now >= known_by { Err(End::NoCredential) } else { Ok(()) }
     }
 
@@ -361,7 +361,7 @@ impl Connection {
         };
         match self.door.gate.authorise(credential, stream).await {
             Ok(permit) => {
-                self.slot.known();
+                self.place.known();
                 self.permit = Some(permit);
                 let reply = self.session.announce(request);
                 // Announced again, before anything was recorded.

@@ -5,7 +5,6 @@
 
 mod connection;
 mod gate;
-mod limits;
 mod recording;
 #[cfg(test)]
 mod tests;
@@ -15,7 +14,6 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use std::time::Duration;
 
 use store::Clock;
 use tokio::net::{TcpListener, TcpStream};
@@ -23,9 +21,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use crate::config::tree::Limits;
+use crate::doors::crowd::{Crowd, Door, Full, Place};
+use crate::doors::http::listener::ACCEPT_AGAIN;
 use crate::doors::publishing::Rooms;
 use gate::Gate;
-use limits::{Limits, Slot};
 
 /// How the door behaves.
 #[derive(Clone, Debug)]
@@ -34,26 +34,15 @@ pub(crate) struct Settings {
     pub udp_ports: Option<RangeInclusive<u16>>,
     /// What may stand before a stream's name in a path, such as `live`. Default: nothing.
     pub path_prefix: String,
-    /// Most connections. Default 20,000.
-    pub connections_max: usize,
-    /// Most connections of one address that have shown no credential. Default 200.
-    pub unauthenticated_per_address: usize,
-    /// Such a connection is closed after this. Default 10 s.
-    pub unauthenticated_lifetime: Duration,
+    /// Of connections.
+    pub limits: Limits,
     /// Most streams: publishing creates none beyond. Default 10,000.
     pub streams_max: usize,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings {
-            udp_ports: None,
-            path_prefix: String::new(),
-            connections_max: 20_000,
-            unauthenticated_per_address: 200,
-            unauthenticated_lifetime: Duration::from_secs(10),
-            streams_max: 10_000,
-        }
+        Settings { udp_ports: None, path_prefix: String::new(), limits: Limits::default(), streams_max: 10_000 }
     }
 }
 
@@ -62,21 +51,21 @@ pub(crate) struct Rtsp {
     gate: Gate,
     clock: Arc<dyn Clock>,
     settings: RwLock<Settings>,
-    limits: Limits,
+    crowd: Arc<Crowd>,
     /// Numbers connections, for logs and nonces.
     connections: AtomicU64,
 }
 
 impl Rtsp {
     /// The door to these rooms.
-    pub(crate) fn new(rooms: Rooms, settings: Settings) -> Arc<Rtsp> {
+    pub(crate) fn new(rooms: Rooms, settings: Settings, crowd: Arc<Crowd>) -> Arc<Rtsp> {
         let clock = rooms.clock.clone();
-        Rtsp::with_gate(Gate::Live(rooms), clock, settings)
+        Rtsp::with_gate(Gate::Live(rooms), clock, settings, crowd)
     }
 
-    fn with_gate(gate: Gate, clock: Arc<dyn Clock>, settings: Settings) -> Arc<Rtsp> {
-        let (settings, limits) = (RwLock::new(settings), Limits::default());
-        Arc::new(Rtsp { gate, clock, settings, limits, connections: AtomicU64::new(1) })
+    fn with_gate(gate: Gate, clock: Arc<dyn Clock>, settings: Settings, crowd: Arc<Crowd>) -> Arc<Rtsp> {
+        let settings = RwLock::new(settings);
+        Arc::new(Rtsp { gate, clock, settings, crowd, connections: AtomicU64::new(1) })
     }
 
     fn settings(&self) -> RwLockReadGuard<'_, Settings> {
@@ -87,15 +76,12 @@ impl Rtsp {
     pub(crate) fn set_limits(&self, fresh: &Settings) {
         let mut settings = self.settings.write().unwrap_or_else(PoisonError::into_inner);
         settings.path_prefix.clone_from(&fresh.path_prefix);
-        settings.connections_max = fresh.connections_max;
-        settings.unauthenticated_per_address = fresh.unauthenticated_per_address;
-        settings.unauthenticated_lifetime = fresh.unauthenticated_lifetime;
+        settings.limits.clone_from(&fresh.limits);
         settings.streams_max = fresh.streams_max;
     }
 
-    fn slot(&self, address: IpAddr) -> Option<Slot> {
-        let settings = self.settings();
-        self.limits.take(address, settings.connections_max, settings.unauthenticated_per_address)
+    fn place(&self, address: IpAddr) -> Result<Place, Full> {
+        self.crowd.enter(Door::Rtsp, address, &self.settings().limits, Arc::default())
     }
 
     /// Takes connections until `shutdown`, then ends them in order and returns when all are done.
@@ -116,18 +102,15 @@ impl Rtsp {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, most likely: those that are open go on, new ones wait.
-                    warn!(%error, "rtsp: accept");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    metrics::counter!("kinora_accept_errors_total", "door" => "rtsp").increment(1);
+                    warn!(%error, "rtsp: failed to accept a connection; the next try is in a second");
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
                     continue;
                 }
             };
-            let Some(slot) = self.slot(peer.ip()) else {
-                debug!(%peer, "rtsp: too many connections");
-                metrics::counter!("kinora_rtsp_connections_refused_total").increment(1);
-                continue;
-            };
+            let Ok(place) = self.place(peer.ip()) else { continue };
             let door = self.clone();
-            tasks.spawn(door.connection(stream, peer, tls.clone(), slot, shutdown.clone()));
+            tasks.spawn(door.connection(stream, peer, tls.clone(), place, shutdown.clone()));
         }
         tasks.close();
         tasks.wait().await;
@@ -139,7 +122,7 @@ impl Rtsp {
         stream: TcpStream,
         peer: std::net::SocketAddr,
         tls: Option<tokio_rustls::TlsAcceptor>,
-        slot: Slot,
+        place: Place,
         shutdown: CancellationToken,
     ) {
         // Answers and reports are small and somebody waits for them.
@@ -152,11 +135,12 @@ impl Rtsp {
             encrypted: tls.is_some(),
         };
         match tls {
-            None => connection::run(self, stream, about, slot, shutdown).await,
+            None => connection::run(self, stream, about, place, shutdown).await,
             Some(acceptor) => {
-                let handshake = tokio::time::timeout(self.settings().unauthenticated_lifetime, acceptor.accept(stream));
+                let handshake =
+                    tokio::time::timeout(self.settings().limits.unauthenticated_lifetime.0, acceptor.accept(stream));
                 match handshake.await {
-                    Ok(Ok(stream)) => Box::pin(connection::run(self, stream, about, slot, shutdown)).await,
+                    Ok(Ok(stream)) => Box::pin(connection::run(self, stream, about, place, shutdown)).await,
                     Ok(Err(error)) => debug!(%peer, %error, "rtsp: tls handshake"),
                     Err(_) => debug!(%peer, "rtsp: tls handshake took too long"),
                 }

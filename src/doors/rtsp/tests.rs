@@ -8,12 +8,17 @@ use tokio::net::{TcpSocket, UdpSocket};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
+use crate::config::units::Span;
 use crate::ingest::Order;
 use crate::protocol::rtsp::wire::{self, Item};
 use crate::protocol::sdp::tests::FFMPEG as SDP;
 
 const CAPTURE: &[u8] = include_bytes!("../../../tests/data/rtsp/ffmpeg-h264-aac.interleaved");
 const PICTURES: usize = 25;
+
+fn with(limits: Limits) -> Settings {
+    Settings { limits, ..Settings::default() }
+}
 
 struct Server {
     address: SocketAddr,
@@ -28,7 +33,7 @@ async fn server(settings: Settings) -> Server {
 
 async fn server_with(settings: Settings, tls: Option<Arc<rustls::ServerConfig>>) -> Server {
     let (sender, orders) = unbounded_channel();
-    let door = Rtsp::with_gate(Gate::Memory(sender), Arc::new(store::SystemClock), settings);
+    let door = Rtsp::with_gate(Gate::Memory(sender), Arc::new(store::SystemClock), settings, Crowd::new(u32::MAX));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
     let shutdown = CancellationToken::new();
@@ -222,7 +227,7 @@ async fn hostile_connections_get_an_answer_and_a_close() {
 
 #[tokio::test]
 async fn a_stranger_that_says_nothing_is_closed() {
-    let settings = Settings { unauthenticated_lifetime: Duration::from_millis(100), ..Settings::default() };
+    let settings = with(Limits { unauthenticated_lifetime: Span::millis(100), ..Limits::default() });
     let server = server(settings).await;
     let mut client = server.client().await;
     client.stream.write_all(b"OPTIONS * RT").await.expect("sent");
@@ -231,7 +236,7 @@ async fn a_stranger_that_says_nothing_is_closed() {
 
 #[tokio::test]
 async fn strangers_of_one_address_are_limited() {
-    let settings = Settings { unauthenticated_per_address: 2, ..Settings::default() };
+    let settings = with(Limits { unauthenticated_per_ip: 2, ..Limits::default() });
     let server = server(settings).await;
     let (mut first, mut second) = (server.client().await, server.client().await);
     first.ask("OPTIONS", "*", "", "").await;

@@ -15,7 +15,7 @@ use super::media_playlist::{Kind, MediaPlaylist, target_seconds};
 use super::rendition::{Rendition, RenditionName, TrackSets};
 use super::span::{Span, SpanClock, segment_query, start_after_long_holes, window_start};
 use super::{FragmentName, Settings, lead_in, life_tag, multivariant};
-use crate::live::{Descriptor, Hub, Source, Timeline};
+use crate::live::{Descriptor, Handle, Hub, Source, Timeline};
 
 /// Why there is no playlist or segment.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +59,8 @@ pub(crate) struct Viewer<'a> {
 /// A segment of a rendition: which bytes of which fragment.
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
-    descriptor: Descriptor,
+    stream: StreamId,
+    handle: Handle,
     range: Range<u32>,
     /// Its bytes, where they are not those stored.
     lead_in: Option<Bytes>,
@@ -186,18 +187,29 @@ impl Playlists {
         } else {
             None
         };
-        Ok(Segment { descriptor, range, lead_in, is_video })
+        Ok(Segment { stream, handle: descriptor.handle(), range, lead_in, is_video })
     }
 
-    /// Bytes `range` of a segment, which must lie in `0..segment.len()`.
-    pub(crate) async fn read(&self, segment: &Segment, range: Range<u32>) -> Result<Bytes, HlsError> {
-        if let Some(bytes) = &segment.lead_in {
+    /// Bytes `range` of a segment, which must lie in `0..segment.len()`. Found anew each time: a reader that is slow holds
+    /// nothing of the stream in memory.
+    pub(crate) fn read(
+        &self,
+        segment: &Segment,
+        range: Range<u32>,
+    ) -> impl Future<Output = Result<Bytes, StoreError>> + Send + use<> {
+        let lead_in = segment.lead_in.as_ref().map(|bytes| {
             let end = (range.end as usize).min(bytes.len());
-            return Ok(bytes.slice((range.start as usize).min(end)..end));
-        }
+            bytes.slice((range.start as usize).min(end)..end)
+        });
         let start = segment.range.start.saturating_add(range.start).min(segment.range.end);
         let end = segment.range.start.saturating_add(range.end).clamp(start, segment.range.end);
-        Ok(self.hub.read(&segment.descriptor, start..end).await?)
+        let (hub, stream, handle) = (self.hub.clone(), segment.stream, segment.handle);
+        async move {
+            match lead_in {
+                Some(bytes) => Ok(bytes),
+                None => Ok(hub.read_parts(stream, vec![(handle, start..end)]).await?.pop().unwrap_or_default()),
+            }
+        }
     }
 
     /// The initialisation segment of a track, and whether it is video.
