@@ -136,3 +136,52 @@ impl Rounds {
         self.failing.since().max(self.beat.overdue())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn begun_long_ago(beat: &Beat) {
+        let long_ago = Instant::now().checked_sub(2 * PATIENCE).expect("this machine has run for longer");
+        *beat.0.lock().unwrap() = Some(long_ago);
+    }
+
+    fn parts(pulse: &Pulse, scheduler: Option<Duration>) -> Vec<(&'static str, bool)> {
+        pulse.stuck(scheduler).iter().map(|stuck| (stuck.part, stuck.stops_recording)).collect()
+    }
+
+    #[test]
+    fn a_stuck_writer_is_named_and_recording_stands_still_when_all_are() {
+        let pulse = Pulse::default();
+        pulse.writers[0].begin();
+        assert_eq!(parts(&pulse, Some(Duration::from_millis(50))), [], "that is how long things take");
+        begun_long_ago(&pulse.writers[3]);
+        assert_eq!(parts(&pulse, None), [("writers", false)]);
+        pulse.writers.iter().for_each(begun_long_ago);
+        assert_eq!(parts(&pulse, None), [("writers", true)]);
+        pulse.writers[5].end();
+        assert_eq!(parts(&pulse, None), [("writers", false)]);
+        pulse.writers.iter().for_each(Beat::end);
+        begun_long_ago(&pulse.index.beat);
+        assert_eq!(parts(&pulse, Some(2 * PATIENCE)), [("scheduler", true), ("index", false)]);
+    }
+
+    #[test]
+    fn rounds_go_on_after_a_panic_and_say_so_until_one_succeeds() {
+        let pulse = Pulse::default();
+        let count = Cell::new(0);
+        let said = Cell::new(None);
+        pulse.run("index", &pulse.index, Duration::ZERO, || {
+            count.set(count.get() + 1);
+            match count.get() {
+                1 => panic!("as asked for"),
+                2 => said.set(pulse.index.failing.since()),
+                _ => pulse.stop(),
+            }
+        });
+        assert_eq!((count.get(), pulse.index.failing.since()), (3, None));
+        assert!(said.get().is_some());
+    }
+}
