@@ -38,7 +38,8 @@ use crate::frames::Frames;
 use crate::live::{self, Hub, Sweeper, SweeperSettings};
 use crate::playback::clip::Clips;
 use crate::playback::hls::Playlists;
-use crate::telemetry::pulse::{beat_runtime, essential, restarted};
+use crate::telemetry::pulse::{self, beat_runtime, essential, restarted};
+use crate::telemetry::service::ServiceManager;
 use crate::telemetry::{self, TelemetryError};
 use crate::workers::{self, LINGER, Pool, PoolSettings, SharedTranscodes, TranscodeSettings, Transcodes};
 
@@ -299,6 +300,15 @@ impl Running {
         // Whoever started us may have closed our standard output; that is no reason to stop.
         let _ = writeln!(out, "{line}").and_then(|()| out.flush());
         tracing::info!(?listeners, version = env!("CARGO_PKG_VERSION"), "ready");
+        if let Some(manager) = ServiceManager::of_process() {
+            manager.say("READY=1");
+            let (store, stop) = (self.app.store.clone(), self.stop.clone());
+            self.tasks.spawn(async move {
+                stop.run_until_cancelled(manager.watch(|| !needs_restart(&store))).await;
+                stop.cancelled().await;
+                manager.say("STOPPING=1");
+            });
+        }
         Ok(())
     }
 
@@ -371,6 +381,13 @@ impl Running {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// Whether recording stands still by something that a restart may mend. A folder that is gone is none: a start would make another.
+fn needs_restart(store: &Store) -> bool {
+    let stuck = store.stuck();
+    stuck.iter().any(|stuck| stuck.stops_recording && stuck.part != "data_folder")
+        || pulse::stuck().iter().any(|stuck| stuck.stops_recording)
 }
 
 /// A word to whoever started us; that nobody can hear it is no reason to stop.

@@ -12,6 +12,7 @@ use crate::config::tree::{Log, LogFormat};
 
 pub(crate) mod pulse;
 mod redact;
+pub(crate) mod service;
 
 /// Why telemetry did not start.
 #[derive(Debug, thiserror::Error)]
