@@ -5,7 +5,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use media::ServerTime;
 
 use super::ring::{Key, hash};
-use super::{Access, Action, Scope, pattern};
+use super::{Access, Action, Principal, Scope, pattern};
 use crate::catalog::{CatalogError, Credential, CredentialKind, Proof, random};
 
 /// Longest label, in bytes.
@@ -24,6 +24,9 @@ pub(crate) enum MintError {
     MediaRange,
     #[error("it would have expired already")]
     Expired,
+    /// Nobody gives away more than he has.
+    #[error("the credential that asks for it {0}")]
+    MoreThanMaker(&'static str),
     #[error(transparent)]
     Catalog(#[from] CatalogError),
 }
@@ -41,7 +44,55 @@ pub(crate) struct CredentialInfo {
     pub last_used: Option<ServerTime>,
 }
 
+impl Scope {
+    /// Of a publish secret.
+    pub(crate) fn of_publisher(streams: &str) -> Scope {
+        let actions = vec![Action::Publish, Action::CreateStream];
+        Scope { streams: streams.to_owned(), actions, media_from: None, media_to: None, playback: false }
+    }
+
+    /// What a request for a token means that names no actions: a part of the time or an end make it one for playback, and no
+    /// administrator.
+    pub(crate) fn with_default_actions(mut self, expires: Option<ServerTime>) -> Scope {
+        let is_open = self.actions.is_empty() && !self.playback;
+        if is_open && (self.media_from.is_some() || self.media_to.is_some() || expires.is_some()) {
+            self.actions = vec![Action::Play, Action::ReadStream];
+            self.playback = true;
+        }
+        self
+    }
+}
+
 impl Access {
+    /// When a credential of this scope ends that `maker` asks for: as asked, else with its maker.
+    ///
+    /// # Errors
+    /// When it could do more than its maker: other actions, other times, or for longer. Which streams the maker may see is no
+    /// question: only who may see all may mint.
+    pub(crate) fn within_maker(
+        &self,
+        maker: &Principal,
+        scope: &Scope,
+        expires: Option<ServerTime>,
+    ) -> Result<Option<ServerTime>, MintError> {
+        let Scope { actions, media_from, media_to, .. } = &maker.scope;
+        let may = |action: &Action| actions.is_empty() || actions.contains(action);
+        if !actions.is_empty() && scope.actions.is_empty() || !scope.actions.iter().all(may) {
+            return Err(MintError::MoreThanMaker("may not do all of that itself: name fewer actions"));
+        }
+        let starts_before = media_from.is_some_and(|from| scope.media_from.is_none_or(|asked| asked < from));
+        let ends_behind = media_to.is_some_and(|to| scope.media_to.is_none_or(|asked| asked > to));
+        if starts_before || ends_behind {
+            return Err(MintError::MoreThanMaker("does not see all of that time itself: name from and to within it"));
+        }
+        match (maker.expires, expires) {
+            (Some(end), Some(asked)) if asked > end => {
+                Err(MintError::MoreThanMaker("ends earlier itself: ask for a shorter expires_in, or for none"))
+            }
+            (end, asked) => Ok(asked.or(end)),
+        }
+    }
+
     /// Makes a token: its id, and the token itself, which is shown this once. A playback token without actions may play only.
     pub(crate) fn mint_token(
         &self,
@@ -66,13 +117,7 @@ impl Access {
     ) -> Result<(String, String), MintError> {
         // Lower-case letters and digits: it is typed into cameras' settings pages and stands in URLs.
         let secret = base32(&random::<16>()?).to_ascii_lowercase();
-        let scope = Scope {
-            streams: streams.to_owned(),
-            actions: vec![Action::Publish, Action::CreateStream],
-            media_from: None,
-            media_to: None,
-            playback: false,
-        };
+        let scope = Scope::of_publisher(streams);
         let proof = Proof::Secret(secret.clone());
         self.mint(new_id()?, CredentialKind::PublishSecret, proof, label, scope, expires).map(|id| (id, secret))
     }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use media::{ProducerTime, StreamName};
+use media::{ProducerTime, ServerTime, StreamName};
 use serde::{Deserialize, Serialize};
 use store::Clock;
 use subtle::ConstantTimeEq;
@@ -62,6 +62,8 @@ pub(crate) struct Principal {
     /// Names the credential, for logs and for "same credential takes over": `token:<id>`, `secret:<id>`, `admin`.
     pub id: String,
     pub(in crate::auth) scope: Scope,
+    /// When the credential ends, if it does.
+    pub(in crate::auth) expires: Option<ServerTime>,
 }
 
 /// What a token may do.
@@ -200,7 +202,7 @@ impl Access {
             return None;
         }
         if ring::hash(token).ct_eq(&self.admin).into() {
-            return Some(Principal { id: ADMIN.into(), scope: Scope::everything() });
+            return Some(Principal { id: ADMIN.into(), scope: Scope::everything(), expires: None });
         }
         let now = self.clock.now();
         let key = self.ring.token(token, now)?;
@@ -347,7 +349,7 @@ fn principal_of(key: &Key) -> Principal {
         CredentialKind::PublishSecret => "secret",
         CredentialKind::AccessKey => "key",
     };
-    Principal { id: format!("{kind}:{}", key.id), scope: key.scope.clone() }
+    Principal { id: format!("{kind}:{}", key.id), scope: key.scope.clone(), expires: key.expires }
 }
 
 /// An admin token from outside: long enough, and fit for a header and a URL.

@@ -225,6 +225,52 @@ fn what_makes_no_sense_is_not_minted() {
 }
 
 #[test]
+fn nobody_mints_more_than_he_has() {
+    let fixture = Fixture::new();
+    let access = &fixture.access;
+    let end = START.plus_micros(3_600 * SECOND);
+    let maker = |scope: Scope, expires| {
+        let (_, token) = access.mint_token("", scope, expires).expect("made");
+        access.token(&token, false, peer()).expect("right")
+    };
+    let within = |maker: &Principal, scope: Scope, expires| access.within_maker(maker, &scope, expires).ok();
+    let short = maker(scope("*", &[Action::ManageAccess, Action::Play]), Some(end));
+    assert_eq!(within(&short, scope("gate", &[Action::Play]), None), Some(Some(end)), "it ends with its maker");
+    let sooner = START.plus_micros(SECOND);
+    assert_eq!(within(&short, scope("gate", &[Action::Play]), Some(sooner)), Some(Some(sooner)));
+    assert_eq!(within(&short, scope("gate", &[Action::Play]), Some(end.plus_micros(1))), None);
+    assert_eq!(within(&short, scope("gate", &[Action::DeleteStream]), None), None);
+    assert_eq!(within(&short, scope("gate", &[]), None), None, "everything is more");
+    assert_eq!(within(&short, Scope::of_publisher("gate"), None), None);
+    let timed = maker(Scope { media_from: Some(10), media_to: Some(20), ..scope("*", &[]) }, None);
+    let of_time =
+        |from, to| within(&timed, Scope { media_from: from, media_to: to, ..scope("*", &[]) }, None).is_some();
+    assert!(of_time(Some(10), Some(20)) && of_time(Some(12), Some(13)));
+    assert!(
+        !of_time(Some(9), Some(20))
+            && !of_time(Some(10), Some(21))
+            && !of_time(None, Some(20))
+            && !of_time(Some(10), None)
+    );
+    let admin = Principal { id: ADMIN.into(), scope: Scope::everything(), expires: None };
+    assert_eq!(within(&admin, Scope::everything(), None), Some(None));
+}
+
+#[test]
+fn a_token_of_a_part_of_time_or_life_is_for_playback() {
+    let made = |from, expires| {
+        let scope = Scope { media_from: from, ..Scope::everything() }.with_default_actions(expires);
+        (scope.actions, scope.playback)
+    };
+    let playback = (vec![Action::Play, Action::ReadStream], true);
+    assert_eq!(made(Some(1), None), playback);
+    assert_eq!(made(None, Some(START)), playback);
+    assert_eq!(made(None, None), (vec![], false));
+    let named = scope("*", &[Action::ManageAccess]).with_default_actions(Some(START));
+    assert_eq!((named.actions, named.playback), (vec![Action::ManageAccess], false));
+}
+
+#[test]
 fn credentials_of_all_kinds_are_listed_without_secrets_and_forgotten_after_a_month() {
     let fixture = Fixture::new();
     let (token, text) = fixture.access.mint_token("viewer", scope("*", &[Action::Play]), None).unwrap();

@@ -270,6 +270,7 @@ impl From<MintError> for ApiError {
             MintError::Pattern | MintError::Label | MintError::MediaRange | MintError::Expired => {
                 ApiError::bad_request(error.to_string())
             }
+            MintError::MoreThanMaker(_) => ApiError::new(Code::Forbidden, error.to_string()),
             MintError::Catalog(catalog) => catalog.into(),
         }
     }

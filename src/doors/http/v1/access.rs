@@ -53,7 +53,8 @@ pub(crate) struct NewToken {
     /// A stream's name, or a pattern with `*`; default: every stream.
     #[serde(default = "every_stream")]
     streams: String,
-    /// Default: everything; for playback tokens: `play`.
+    /// Default: everything that its maker may do; for playback tokens `play`; with `from`, `to` or `expires_in` `play` and
+    /// `read_stream`, as a playback token.
     #[serde(default)]
     actions: Vec<Action>,
     /// Shows no media before this producer time: RFC 3339 or epoch milliseconds.
@@ -62,7 +63,7 @@ pub(crate) struct NewToken {
     /// Shows no media from this producer time on.
     #[serde(default)]
     to: Option<TimeIn>,
-    /// Ends after this, such as `24h`; default: never.
+    /// Ends after this, such as `24h`; default: with its maker, or never.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     expires_in: Option<Span>,
@@ -239,6 +240,8 @@ async fn mint_token(
         playback: body.playback,
     };
     let expires = app.expiry(body.expires_in);
+    let scope = scope.with_default_actions(expires);
+    let expires = app.access.within_maker(&caller.principal, &scope, expires)?;
     let minted = blocking(move || -> Result<MintedToken, ApiError> {
         let (id, token) = app.access.mint_token(&body.label, scope, expires)?;
         tracing::info!(credential = id, by = caller.principal.id, request_id = %caller.origin.request_id, "token minted");
@@ -255,12 +258,17 @@ async fn mint_key(
     let expires = app.expiry(body.expires_in);
     let minted = blocking(move || -> Result<MintedKey, ApiError> {
         let NewKey { label, streams, kind, .. } = body;
+        let (access, maker) = (&app.access, &caller.principal);
         let (id, secret) = match kind {
-            KeyKind::PublishSecret => app.access.mint_publish_secret(&label, &streams, expires)?,
+            KeyKind::PublishSecret => {
+                let expires = access.within_maker(maker, &Scope::of_publisher(&streams), expires)?;
+                access.mint_publish_secret(&label, &streams, expires)?
+            }
             KeyKind::AccessKey => {
                 let actions = vec![Action::CreateStream, Action::Publish, Action::ReadStream, Action::Play];
                 let scope = Scope { streams, actions, media_from: None, media_to: None, playback: false };
-                app.access.mint_access_key(&label, scope, expires)?
+                let expires = access.within_maker(maker, &scope, expires)?;
+                access.mint_access_key(&label, scope, expires)?
             }
         };
         tracing::info!(credential = id, by = caller.principal.id, request_id = %caller.origin.request_id, "key made");
