@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use media::{AccessUnit, ProducerTime, ServerTime, Track, TrackId, TrackSet};
+use media::{AccessUnit, DropReason, ProducerTime, ServerTime, Track, TrackId, TrackSet};
 
 use super::steady::Steady;
+use crate::live::Account;
 use crate::protocol::rtp::receive::{Counters, Moment, Received, Receiver};
 
 /// Longest wait until every announced track is described.
@@ -149,6 +150,27 @@ impl Feed {
     /// Whether anything can be recorded once the wait is over.
     pub(crate) fn is_described(&self) -> bool {
         !self.described.is_empty()
+    }
+
+    /// What came and did not become an order, so far; and what a person should know of it.
+    pub(crate) fn account(&self) -> Account {
+        let mut account = Account::default();
+        for (track, receiver) in self.receivers.iter().enumerate() {
+            let counters = receiver.counters();
+            account.packets += counters.packets;
+            account.lost += counters.lost;
+            account.dropped.add(&counters.dropped());
+            if counters.packets > 0 && counters.units == 0 {
+                let packets = counters.packets;
+                account.notes.push(format!("track {}: {packets} packets have come, and no whole frame", track + 1));
+            }
+        }
+        account.dropped.count(DropReason::UndescribedTrack, self.undescribed_units);
+        if self.waiting.is_none() {
+            let missing = self.undescribed().into_iter();
+            account.notes.extend(missing.map(|one| format!("track {} is not recorded: {}", one.track + 1, one.why)));
+        }
+        account
     }
 
     /// What was counted, for each track.

@@ -1,7 +1,7 @@
 //! Where a session's orders go.
 
 use super::Order;
-use crate::live::{Ended, Publisher, Told};
+use crate::live::{Account, Ended, Publisher, Told};
 
 /// Where a session's orders go.
 pub(crate) enum Sink {
@@ -32,6 +32,15 @@ impl Sink {
             Sink::Memory(orders) => return orders.send(order).map_err(|_| Ended::Deleted),
         }
         Ok(())
+    }
+
+    /// Says what has come since the session began, and what of it did not get here.
+    pub(crate) fn account(&self, account: Account) {
+        match self {
+            Sink::Live(publisher) => publisher.account(account),
+            #[cfg(test)]
+            Sink::Memory(_) => {}
+        }
     }
 
     /// Resolves when this publisher must stop.

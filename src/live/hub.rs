@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use media::fragmenter::{ClockPolicy, Fragmenter};
-use media::{GapReason, StreamId, TrackSet};
+use media::{Dropped, GapReason, StreamId, TrackSet};
 use store::{Clock, Store, StoreError, StreamIdentity};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::account::{Ledger, NotStored, Notices};
 use super::clock_watch::ClockWatch;
 use super::faults::Faults;
 use super::load::Loader;
@@ -40,6 +41,7 @@ pub(crate) struct Hub {
     pub(super) stopping: CancellationToken,
     pub(super) space: watch::Sender<Space>,
     pub(super) clock_watch: Mutex<ClockWatch>,
+    notices: Arc<Notices>,
     pub(super) faults: Faults,
 }
 
@@ -58,6 +60,7 @@ impl Hub {
             stopping: CancellationToken::new(),
             space: watch::Sender::new(Space::default()),
             clock_watch: Mutex::default(),
+            notices: Arc::default(),
             faults: Faults::new(),
         })
     }
@@ -120,9 +123,17 @@ impl Hub {
             lead: None,
             discarding: false,
             heard: None,
+            ledger: Ledger::new(Instant::now()),
+            behind: 0,
         }));
         tracing::info!(stream = %stream.name, peer = who.peer, protocol = who.protocol, "publisher came");
-        if state.seated(Presence { who, since: self.clock.now(), lost: 0 }) {
+        if state.seated(Presence {
+            who,
+            since: self.clock.now(),
+            lost: 0,
+            dropped: Dropped::default(),
+            notes: Vec::new(),
+        }) {
             self.recorders.spawn(record(self.clone(), state.clone(), meters));
         }
         drop(seat);
@@ -135,6 +146,11 @@ impl Hub {
             Some(state) => self.refusal_of(stream, who, &state, &state.seat()),
             None => self.closed(),
         }
+    }
+
+    /// What is not stored of streams since the last call, with the reasons.
+    pub(crate) fn take_notices(&self) -> Vec<(StreamId, NotStored)> {
+        self.notices.take()
     }
 
     /// Why nobody may publish just now.
@@ -268,7 +284,7 @@ impl Hub {
     }
 
     fn state(&self, stream: StreamId) -> Arc<StreamState> {
-        self.streams().entry(stream).or_insert_with(|| Arc::new(StreamState::new(stream))).clone()
+        self.streams().entry(stream).or_insert_with(|| Arc::new(StreamState::new(stream, self.notices.clone()))).clone()
     }
 
     /// The stream's state, knowing where the stream continues.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use media::StreamName;
+use media::{DropReason, Dropped, StreamName};
 use metrics::{Counter, Gauge, Histogram, Label, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics::{Unit, histogram};
 
@@ -23,6 +23,11 @@ pub(super) struct Meters {
     pub dropped_units: Counter,
     /// Access units or packets that never reached us.
     pub lost_units: Counter,
+    /// RTP packets taken.
+    pub packets: Counter,
+    /// RTP packets that never came.
+    pub lost_packets: Counter,
+    labels: Vec<Label>,
     /// Bytes closed and not yet settled.
     pub unpersisted_bytes: Gauge,
     /// Publishers connected.
@@ -44,10 +49,26 @@ impl Meters {
             persisted_bytes: counter!("kinora_fragment_bytes_persisted_total", labels()),
             refused: counter!("kinora_fragments_refused_total", labels()),
             dropped_units: counter!("kinora_units_dropped_total", labels()),
+            packets: counter!("kinora_rtp_packets_total"),
+            lost_packets: counter!("kinora_rtp_lost_packets_total"),
+            labels: labels(),
             lost_units: counter!("kinora_units_lost_total", labels()),
             unpersisted_bytes: gauge!("kinora_unpersisted_bytes", labels()),
             publishers: gauge!("kinora_publishers", labels()),
             ack: histogram!("kinora_fragment_ack_seconds", labels()),
+        }
+    }
+
+    /// These were not stored.
+    pub fn dropped(&self, dropped: &Dropped) {
+        use DropReason::{LatePacket, MalformedPacket, WrongPayloadType, WrongSource};
+        for (why, count) in dropped.iter() {
+            let reason = Label::from_static_parts("reason", why.as_str());
+            let labels: Vec<Label> = self.labels.iter().cloned().chain([reason]).collect();
+            counter!("kinora_dropped_total", labels).increment(count);
+            if matches!(why, LatePacket | MalformedPacket | WrongPayloadType | WrongSource) {
+                counter!("kinora_rtp_dropped_packets_total").increment(count);
+            }
         }
     }
 
@@ -81,6 +102,7 @@ pub(crate) fn describe() {
     describe_counter!("kinora_fragment_bytes_persisted_total", Unit::Bytes, "Bytes of persisted fragments");
     describe_counter!("kinora_fragments_refused_total", "Fragments that the disk refused; they are gaps now");
     describe_counter!("kinora_units_dropped_total", "Access units dropped because the disk was behind");
+    describe_counter!("kinora_dropped_total", "Packets and access units that came and were not stored, by reason");
     describe_counter!("kinora_units_lost_total", "Access units or packets lost on the way to us");
     describe_gauge!("kinora_unpersisted_bytes", Unit::Bytes, "Bytes closed and not yet on stable storage");
     describe_gauge!("kinora_publishers", "Publishers connected");

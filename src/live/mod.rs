@@ -12,6 +12,7 @@
 //! Not here: how media arrives (`ingest`), where fragments are cut (`media::fragmenter`), how they lie on
 //! disk (`store`), how they are shown (`playback`), who is allowed to (`auth`).
 
+mod account;
 mod clock_watch;
 mod cursor;
 mod displaced;
@@ -33,6 +34,7 @@ mod tests;
 mod timeline;
 mod units;
 
+pub(crate) use account::{Account, NotStored};
 pub(crate) use clock_watch::ClockStep;
 pub(crate) use cursor::{Cursor, Start, Step};
 pub(crate) use hub::Hub;

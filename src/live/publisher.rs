@@ -6,6 +6,7 @@ use media::{AccessUnit, GapReason, ProducerTime, ServerTime, TrackId, TrackSet};
 use store::StoreError;
 use tokio::sync::watch;
 
+use super::account::Account;
 use super::hub::Share;
 use super::seat::Accepted;
 use super::state::StreamState;
@@ -124,6 +125,11 @@ impl Publisher {
     /// has seen the unit without them.
     pub(crate) fn push_rest(&mut self, track: TrackId, data: &[u8]) {
         self.state.accept_rest(self.session, track, data);
+    }
+
+    /// Says what has come since the session began, and what of it did not become units.
+    pub(crate) fn account(&self, account: Account) {
+        self.state.account(self.session, account);
     }
 
     /// Resolves when this publisher must stop.

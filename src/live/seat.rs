@@ -8,9 +8,10 @@ use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use media::fragmenter::{Continuation, Fragmenter, OpenPictures};
-use media::{AccessUnit, GapReason, ProducerTime, RandomAccess, ServerTime, TrackId, TrackSet};
+use media::{AccessUnit, DropReason, Dropped, GapReason, ProducerTime, RandomAccess, ServerTime, TrackId, TrackSet};
 use tokio::sync::watch;
 
+use super::account::{Account, Ledger, NotStored};
 use super::meters::Meters;
 use super::publisher::Ended;
 use super::state::StreamState;
@@ -46,6 +47,10 @@ pub(super) struct Session {
     pub discarding: bool,
     /// When its last unit came; none while it is held back, which is no silence of its own.
     pub heard: Option<Instant>,
+    /// What came and is not stored.
+    pub ledger: Ledger,
+    /// Units that were dropped because the disk was behind.
+    pub behind: u64,
 }
 
 /// What became of a unit.
@@ -59,6 +64,13 @@ pub(super) enum Accepted {
 }
 
 impl Session {
+    /// All that was dropped behind the door.
+    fn dropped(&self) -> Dropped {
+        let mut dropped = self.fragmenter.dropped();
+        dropped.count(DropReason::DiskBehind, self.behind);
+        dropped
+    }
+
     /// Whether recording can resume at `unit` after a drop.
     fn resumes_at(&self, unit: &AccessUnit) -> bool {
         unit.random_access != RandomAccess::No && self.lead.is_none_or(|lead| lead == unit.track)
@@ -190,6 +202,31 @@ impl StreamState {
         }
     }
 
+    /// See [`super::Publisher::account`].
+    pub fn account(&self, session: u64, account: Account) {
+        let mut seat = self.seat();
+        let Some(held) = session_of(&mut seat, session) else { return };
+        let now = Instant::now();
+        let news = held.ledger.account(account, now);
+        held.meters.packets.increment(news.packets);
+        held.meters.lost_packets.increment(news.lost);
+        held.meters.dropped(&news.dropped);
+        let (dropped, notes) = (held.ledger.dropped(), held.ledger.notes(now));
+        if let Some(presence) = &mut self.shared().publisher {
+            (presence.dropped, presence.notes) = (dropped, notes);
+        }
+        if let Some(warning) = news.warning {
+            let NotStored { nothing, dropped, notes } = &warning;
+            let what = if *nothing {
+                "media arrives and nothing of it is stored"
+            } else {
+                "some of what arrives is not stored"
+            };
+            tracing::warn!(stream = %self.id, %dropped, notes = notes.join("; "), "{what}");
+            self.notices.put(self.id, warning);
+        }
+    }
+
     /// Closes the open fragment of a publisher that has sent nothing for `limit`: what came before is not to wait in
     /// memory for what may never come. The session goes on.
     pub fn close_silent(&self, limit: Duration) {
@@ -233,12 +270,17 @@ impl StreamState {
         // Half of the budget, so that recording does not stutter at its edge.
         if held.discarding && (backlog > budget / 2 || !held.resumes_at(&unit)) {
             held.meters.dropped_units.increment(1);
+            held.behind += 1;
             lost += 1;
+            let dropped = held.dropped();
+            held.ledger.unit(false, dropped);
         } else {
             if std::mem::take(&mut held.discarding) {
                 held.fragmenter.break_with(GapReason::Overload);
             }
             let pushed = held.fragmenter.push(unit);
+            let dropped = held.dropped();
+            held.ledger.unit(pushed.dropped.is_none(), dropped);
             self.deliver(pushed.closed, &held.meters);
         }
         if lost > 0

@@ -13,10 +13,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use media::{Fragment, GapReason, Position, ServerTime, StreamId, TrackSet, TrackSetId};
+use media::{Dropped, Fragment, GapReason, Position, ServerTime, StreamId, TrackSet, TrackSetId};
 use store::StreamHead;
 use tokio::sync::{Notify, OnceCell, watch};
 
+use super::account::Notices;
 use super::displaced::Displaced;
 use super::meters::Meters;
 use super::publisher::PublisherInfo;
@@ -47,6 +48,10 @@ pub(super) struct Presence {
     pub since: ServerTime,
     /// Access units lost since.
     pub lost: u64,
+    /// What came since and is not stored.
+    pub dropped: Dropped,
+    /// What a person should know of it.
+    pub notes: Vec<String>,
 }
 
 /// What the third lock guards.
@@ -68,6 +73,7 @@ pub(super) struct Shared {
 /// One live stream.
 pub(super) struct StreamState {
     pub id: StreamId,
+    pub(super) notices: Arc<Notices>,
     pub edge: watch::Sender<Edge>,
     pub(super) seat: Mutex<Seat>,
     shared: Mutex<Shared>,
@@ -85,13 +91,14 @@ pub(super) struct StreamState {
 }
 
 impl StreamState {
-    pub fn new(id: StreamId) -> StreamState {
+    pub fn new(id: StreamId, notices: Arc<Notices>) -> StreamState {
         let (units, units_came) = units::ring();
         StreamState {
             units,
             units_came,
             key_picture_wanted: Notify::new(),
             id,
+            notices,
             edge: watch::Sender::new(Edge::default()),
             seat: Mutex::new(Seat::Unknown),
             shared: Mutex::new(Shared {

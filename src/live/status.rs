@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use media::{FragmentInfo, ServerTime, StreamId, TrackSet, TrackSetId};
+use media::{Dropped, FragmentInfo, ServerTime, StreamId, TrackSet, TrackSetId};
 use store::StoreError;
 
 use super::hub::Hub;
@@ -36,6 +36,10 @@ pub(crate) struct Status {
 pub(crate) struct PublisherStatus {
     pub info: PublisherInfo,
     pub since: ServerTime,
+    /// What came since and is not stored.
+    pub dropped: Dropped,
+    /// What a person should know of it.
+    pub notes: Vec<String>,
 }
 
 /// All streams together.
@@ -98,7 +102,12 @@ fn in_memory(shared: &Shared) -> Status {
     let first = kept.next().cloned();
     let last = kept.next_back().cloned().or_else(|| first.clone());
     Status {
-        publisher: publisher.map(|held| PublisherStatus { info: held.who.clone(), since: held.since }),
+        publisher: publisher.map(|held| PublisherStatus {
+            info: held.who.clone(),
+            since: held.since,
+            dropped: held.dropped,
+            notes: held.notes.clone(),
+        }),
         unsettled: !shared.tail.is_settled(),
         tracks: shared.newest_set.clone(),
         first,

@@ -3,7 +3,7 @@
 //! The rooms below know nothing of listeners: the watch looks at the edges that live readers wake on, several times
 //! a second. While nobody listens it looks only at who publishes: the newest events are kept for those who ask later.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use super::App;
 use super::time::format_server;
 use super::v1::server::SpaceState;
 use crate::catalog::Stream;
-use crate::live::{ClockStep, Edge};
+use crate::live::{ClockStep, Edge, NotStored};
 
 /// After this event nothing comes.
 pub(crate) const STOPPING: &str = "server_stopping";
@@ -31,7 +31,7 @@ const FRAGMENT: &str = "fragment_persisted";
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
     /// `stream_created`, `stream_deleted`, `publisher_came`, `publisher_left`, `fragment_persisted`, `disk`,
-    /// `clock`, `server_stopping`.
+    /// `clock`, `not_stored`, `server_stopping`.
     pub(crate) kind: &'static str,
     pub(crate) stream: Option<StreamName>,
     at: ServerTime,
@@ -154,6 +154,7 @@ pub(crate) async fn watch_streams(app: Arc<App>, stop: CancellationToken) {
             steps = look_at_clock(&app, steps);
             app.audience.forget_gone(std::time::Instant::now());
         }
+        tell_not_stored(&app);
         let now_live = app.hub.live_streams();
         if seen.is_none() {
             look_at_publishers(&app, &live, &now_live);
@@ -248,6 +249,16 @@ fn look_at_space(app: &App, before: (SpaceState, bool)) -> (SpaceState, bool) {
         app.events.tell("disk", None, space);
     }
     now
+}
+
+/// Tells of streams whose media is not stored.
+fn tell_not_stored(app: &App) {
+    for (id, NotStored { nothing, dropped, notes }) in app.hub.take_notices() {
+        let Some(stream) = app.catalog.stream_by_id(id) else { continue };
+        let reasons: BTreeMap<_, _> = dropped.iter().map(|(reason, count)| (reason.as_str(), count)).collect();
+        let more = json!({"nothing_stored": nothing, "dropped": reasons, "notes": notes});
+        app.events.tell("not_stored", Some(&stream.name), more);
+    }
 }
 
 /// Tells that this server's clock was set; the sweeper is who looks at it.

@@ -505,7 +505,7 @@ impl Connection {
         match self.recording.take() {
             Some(recording) => {
                 let taken_away = matches!(end, End::Publisher(_));
-                recording.end(at, &why, taken_away).await;
+                recording.end(at, &self.pairs, &why, taken_away).await;
             }
             None => debug!(peer = %self.about.peer, why, "rtsp: connection ends"),
         }

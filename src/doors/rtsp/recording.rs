@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use media::StreamName;
+use media::{DropReason, StreamName};
 use tracing::{info, warn};
 
 use super::udp::Pair;
@@ -62,6 +62,7 @@ pub(super) struct Recording {
     since: Instant,
     ticked: Instant,
     report_at: Instant,
+    account_at: Instant,
     /// Whether it was said which tracks are missing.
     told: bool,
 }
@@ -114,6 +115,7 @@ impl Recording {
             since: now,
             ticked: now,
             report_at: now + REPORT_EVERY,
+            account_at: now + TICK,
             told: false,
         }
     }
@@ -164,6 +166,10 @@ impl Recording {
     pub(super) fn tick(&mut self, at: Moment, pairs: &[Pair], out: &mut Vec<u8>) {
         self.ticked = at.now;
         self.feed.tick(at);
+        if at.now >= self.account_at {
+            self.account_at = at.now + TICK;
+            self.account(pairs);
+        }
         if at.now < self.report_at {
             return;
         }
@@ -183,6 +189,20 @@ impl Recording {
                 (None, None) => {}
             }
         }
+    }
+
+    /// Says what came, and what of it is not stored.
+    fn account(&self, pairs: &[Pair]) {
+        let mut account = self.feed.account();
+        account.dropped.count(DropReason::ForeignDatagram, pairs.iter().map(|pair| pair.foreign).sum());
+        for track in &self.tracks {
+            if let Track::LeftOut { what, packets } = track {
+                account.packets += packets;
+                account.dropped.count(DropReason::UnsupportedTrack, *packets);
+                account.notes.push(format!("a track is not recorded: this server does not store {what}"));
+            }
+        }
+        self.sink.account(account);
     }
 
     /// Whether the wait for descriptions is over and none came.
@@ -213,12 +233,13 @@ impl Recording {
     }
 
     /// The session is over; `taken_away` when the stream is no longer ours to write.
-    pub(super) async fn end(mut self, at: Moment, why: &str, taken_away: bool) {
+    pub(super) async fn end(mut self, at: Moment, pairs: &[Pair], why: &str, taken_away: bool) {
         if !taken_away {
             self.feed.finish(at);
             // An end in this moment is told by the same log line.
             let _ = self.deliver().await;
         }
+        self.account(pairs);
         let left_out: Vec<_> = self
             .tracks
             .iter()
@@ -231,13 +252,11 @@ impl Recording {
         let sum = |field: fn(&crate::protocol::rtp::receive::Counters) -> u64| counters.iter().map(field).sum::<u64>();
         let (lost, late, malformed) = (sum(|c| c.lost), sum(|c| c.late), sum(|c| c.malformed));
         let (wrong_type, wrong_source) = (sum(|c| c.wrong_payload_type), sum(|c| c.wrong_source));
-        metrics::counter!("kinora_rtp_packets_total").increment(sum(|c| c.packets));
-        metrics::counter!("kinora_rtp_lost_packets_total").increment(lost);
-        metrics::counter!("kinora_rtp_dropped_packets_total").increment(late + malformed + wrong_type + wrong_source);
         let seconds = at.now.saturating_duration_since(self.since).as_secs();
         info!(
             stream = %self.stream, peer = %self.peer, why, seconds, packets = sum(|c| c.packets), units = sum(|c| c.units),
-            lost, late, malformed, skipped = sum(|c| c.skipped), wrong_type, wrong_source, left_out = left_out.join(", "), garbage = self.garbage,
+            lost, late, malformed, skipped = sum(|c| c.payloads.of(DropReason::UnusedPayload)), broken = sum(|c| c.payloads.of(DropReason::BrokenUnit)),
+            wrong_type, wrong_source, left_out = left_out.join(", "), garbage = self.garbage,
             "publishing ends"
         );
         self.sink.finish().await;

@@ -24,6 +24,8 @@ const KEY_PICTURE_EVERY: Duration = Duration::from_secs(2);
 const ASK_EVERY: Duration = Duration::from_millis(500);
 /// Between looks at the time.
 const TICK: Duration = Duration::from_millis(100);
+/// Between two accounts of what came.
+const ACCOUNT_EVERY: Duration = Duration::from_secs(1);
 /// Packets that wait to be taken; with more than that the session is beyond help and loses some.
 pub(crate) const MAX_WAITING: usize = 4_096;
 
@@ -57,6 +59,7 @@ pub(crate) struct Whip<A, W> {
     ask: A,
     /// The track of pictures.
     pictures: Option<TrackId>,
+    account_at: Instant,
     last_key: Instant,
     asked: Option<Instant>,
     wanted: bool,
@@ -74,7 +77,18 @@ impl<A: FnMut(), W: Fn() -> ServerTime> Whip<A, W> {
     /// `ask` is called when a key picture is needed, at most once in [`ASK_EVERY`].
     pub(crate) fn new(feed: Feed, sink: Sink, pictures: Option<TrackId>, wall: W, ask: A) -> Whip<A, W> {
         let last_key = Instant::now();
-        Whip { feed, sink, wall, ask, pictures, last_key, asked: None, wanted: false, told: false }
+        Whip {
+            feed,
+            sink,
+            wall,
+            ask,
+            pictures,
+            account_at: last_key + ACCOUNT_EVERY,
+            last_key,
+            asked: None,
+            wanted: false,
+            told: false,
+        }
     }
 
     /// Takes what comes until the session closes or the publisher must stop; all that came is persisted then.
@@ -108,6 +122,7 @@ impl<A: FnMut(), W: Fn() -> ServerTime> Whip<A, W> {
             // An end in this moment is the end that is told.
             let _ = self.deliver().await;
         }
+        self.sink.account(self.feed.account());
         self.sink.finish().await;
         over
     }
@@ -123,6 +138,10 @@ impl<A: FnMut(), W: Fn() -> ServerTime> Whip<A, W> {
     async fn tick(&mut self) -> Option<Over> {
         let at = self.now();
         self.feed.tick(at);
+        if at.now >= self.account_at {
+            self.account_at = at.now + ACCOUNT_EVERY;
+            self.sink.account(self.feed.account());
+        }
         if let Some(over) = self.deliver().await {
             return Some(over);
         }

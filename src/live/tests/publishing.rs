@@ -261,3 +261,22 @@ async fn a_clock_that_was_ahead_once_labels_nothing_later() {
     assert_eq!(ordinals(&fragments), [4], "it is found by its time");
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_stored_is_known_while_the_session_runs() {
+    let mut site = Site::new();
+    let server = site.start();
+    let mut publisher = server.publish("token:1").await;
+    let mut camera = Camera::new(&site);
+    camera.next = 1;
+    soon(camera.shoot(&mut publisher, 3)).await.unwrap();
+    let mut account = Account { packets: 12, notes: vec!["track 2 is not recorded".to_owned()], ..Account::default() };
+    account.dropped.count(media::DropReason::MalformedPacket, 2);
+    publisher.account(account);
+    let status = server.hub.status(server.stream.id).await.unwrap().publisher.unwrap();
+    assert_eq!(status.dropped.to_string(), "2 malformed packets, 3 frames before the first keyframe");
+    assert_eq!(status.notes[0], "track 2 is not recorded");
+    assert!(server.hub.take_notices().is_empty(), "it is too early to tell anybody");
+    soon(publisher.finish()).await;
+    server.stop().await;
+}

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::Bytes;
-use media::{AccessUnit, ProducerTime, ServerTime, Timescale, Track, TrackId};
+use media::{AccessUnit, DropReason, Dropped, ProducerTime, ServerTime, Timescale, Track, TrackId};
 
 use super::depacketise::{Depacketiser, Piece, Unit};
 use super::describe::Describe;
@@ -58,8 +58,20 @@ pub(crate) struct Counters {
     pub wrong_source: u64,
     /// Units given out.
     pub units: u64,
-    /// NAL units that no decoder reads, and empty units of audio: left out, and no loss.
-    pub skipped: u64,
+    /// What came of the payloads and was left out.
+    pub payloads: Dropped,
+}
+
+impl Counters {
+    /// What came and was not given out.
+    pub(crate) fn dropped(&self) -> Dropped {
+        let mut dropped = self.payloads;
+        dropped.count(DropReason::WrongSource, self.wrong_source);
+        dropped.count(DropReason::MalformedPacket, self.malformed);
+        dropped.count(DropReason::WrongPayloadType, self.wrong_payload_type);
+        dropped.count(DropReason::LatePacket, self.late);
+        dropped
+    }
 }
 
 /// Receives one track.
@@ -146,7 +158,7 @@ impl Receiver {
 
     /// What was counted.
     pub(crate) fn counters(&self) -> Counters {
-        Counters { skipped: self.depacketiser.skipped(), ..self.counters }
+        Counters { payloads: self.depacketiser.dropped(), ..self.counters }
     }
 
     /// Takes a packet.

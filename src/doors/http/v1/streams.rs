@@ -165,7 +165,7 @@ pub(crate) struct StreamInfo {
     publisher: Option<PublisherInfo>,
     /// Credentials and addresses that fetched playlists or segments within the last 30 s.
     viewers: u64,
-    /// What a viewer should know, such as tracks that HLS leaves out.
+    /// What a person should know: tracks that HLS leaves out, and what of the publisher's media is not stored and why.
     notes: Vec<String>,
     /// Address of the live playlist, by `server.public_url` or as the caller reached us.
     hls: String,
@@ -181,6 +181,8 @@ pub(crate) struct PublisherInfo {
     since: String,
     /// Access units lost since it came.
     lost: u64,
+    /// Packets and access units that came since and are not stored, by reason; reasons that were not met are absent.
+    dropped: BTreeMap<&'static str, u64>,
 }
 
 /// One track.
@@ -267,7 +269,10 @@ impl StreamInfo {
             credential: publisher.info.credential.clone(),
             since: format_server(publisher.since),
             lost: status.lost,
+            dropped: publisher.dropped.iter().map(|(reason, count)| (reason.as_str(), count)).collect(),
         });
+        let mut notes = notes(tracks);
+        notes.extend(status.publisher.iter().flat_map(|publisher| publisher.notes.clone()));
         StreamInfo {
             name: name.to_string(),
             id: id.to_string(),
@@ -290,7 +295,7 @@ impl StreamInfo {
             retained_from: retained_from.map(format_server),
             publisher,
             viewers: app.audience.count(*id, Instant::now()) + app.webrtc.as_ref().map_or(0, |door| door.viewers(*id)),
-            notes: notes(tracks),
+            notes,
             hls: format!("{}/hls/{name}/index.m3u8", caller.base_url()),
         }
     }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use super::{MAX_ACCESS_UNIT_BYTES, Piece, Unit};
+use media::{DropReason, Dropped};
 
 /// Bits of the fields of an AU header (section 3.2.1), from `sizelength`, `indexlength`, `indexdeltalength`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,7 +28,7 @@ pub(crate) struct Aac {
     samples: u32,
     lost: u32,
     /// Units without bytes.
-    skipped: u64,
+    dropped: Dropped,
     /// A unit whose further fragments are to come: its timestamp, whole size, and bytes so far.
     open: Option<(i64, usize, BytesMut)>,
 }
@@ -35,7 +36,7 @@ pub(crate) struct Aac {
 impl Aac {
     /// For headers of this layout; a unit lasts `samples` ticks.
     pub(super) fn new(layout: Layout, samples: u32) -> Aac {
-        Aac { layout, samples, lost: 0, skipped: 0, open: None }
+        Aac { layout, samples, lost: 0, dropped: Dropped::default(), open: None }
     }
 
     /// Takes the next payload.
@@ -55,6 +56,7 @@ impl Aac {
         };
         if taken.is_none() {
             self.drop_open();
+            self.dropped.count(DropReason::BrokenUnit, 1);
             self.lost = self.lost.saturating_add(1);
         }
     }
@@ -76,7 +78,7 @@ impl Aac {
             }
             if size == 0 {
                 // Some senders put an empty unit between; it has no time of its own.
-                self.skipped += 1;
+                self.dropped.count(DropReason::UnusedPayload, 1);
                 continue;
             }
             if size > data.len() {
@@ -129,9 +131,9 @@ impl Aac {
         Some(())
     }
 
-    /// What was left out, without any loss.
-    pub(super) fn skipped(&self) -> u64 {
-        self.skipped
+    /// What was left out so far.
+    pub(super) fn dropped(&self) -> Dropped {
+        self.dropped
     }
 
     /// A unit; some encoders leave its ADTS header before it.
@@ -153,6 +155,7 @@ impl Aac {
 
     fn drop_open(&mut self) {
         if self.open.take().is_some() {
+            self.dropped.count(DropReason::BrokenUnit, 1);
             self.lost = self.lost.max(1);
         }
     }

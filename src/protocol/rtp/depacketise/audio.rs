@@ -6,6 +6,7 @@ use bytes::Bytes;
 use media::codec::opus::packet_samples;
 
 use super::{Piece, Unit};
+use media::{DropReason, Dropped};
 
 /// The machine.
 #[derive(Debug)]
@@ -13,17 +14,18 @@ pub(crate) struct Audio {
     /// Opus, else G.711.
     opus: bool,
     lost: u32,
+    dropped: Dropped,
 }
 
 impl Audio {
     /// For Opus.
     pub(super) fn opus() -> Audio {
-        Audio { opus: true, lost: 0 }
+        Audio { opus: true, lost: 0, dropped: Dropped::default() }
     }
 
     /// For G.711, one channel.
     pub(super) fn g711() -> Audio {
-        Audio { opus: false, lost: 0 }
+        Audio { opus: false, lost: 0, dropped: Dropped::default() }
     }
 
     /// Takes the next payload.
@@ -37,6 +39,7 @@ impl Audio {
             false => u32::try_from(piece.payload.len()).ok(),
         };
         if duration.is_none() {
+            self.dropped.count(DropReason::BrokenUnit, 1);
             self.lost = self.lost.saturating_add(1);
             return;
         }
@@ -48,6 +51,11 @@ impl Audio {
             data: Bytes::copy_from_slice(piece.payload),
             rest: false,
         });
+    }
+
+    /// What was left out so far.
+    pub(super) fn dropped(&self) -> Dropped {
+        self.dropped
     }
 }
 

@@ -8,6 +8,7 @@ use media::codec::av1::{self, Obu};
 
 use super::frame::Assembly;
 use super::{MAX_ACCESS_UNIT_BYTES, Piece, Unit};
+use media::Dropped;
 
 /// The machine.
 #[derive(Debug, Default)]
@@ -34,6 +35,11 @@ impl Av1 {
             self.unit.marked();
             self.end(out);
         }
+    }
+
+    /// What was left out so far.
+    pub(super) fn dropped(&self) -> Dropped {
+        self.unit.dropped()
     }
 
     /// Gives out the last unit: senders without markers end one by the next.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::BytesMut;
-use media::ServerTime;
+use media::{DropReason, Dropped, ServerTime};
 
 use super::{MAX_ACCESS_UNIT_BYTES, Piece, Unit};
 
@@ -24,6 +24,7 @@ pub(super) struct Assembly {
     begun: bool,
     /// The sender marks the ends of units.
     marks: bool,
+    dropped: Dropped,
 }
 
 impl Assembly {
@@ -101,6 +102,11 @@ impl Assembly {
         }
     }
 
+    /// What was left out so far.
+    pub(super) fn dropped(&self) -> Dropped {
+        self.dropped
+    }
+
     /// Gives out the unit, if whole.
     pub(super) fn end(&mut self, out: &mut VecDeque<Unit>) {
         let Some(timestamp) = self.timestamp.take() else { return };
@@ -116,6 +122,7 @@ impl Assembly {
                 rest: false,
             });
         } else if self.broken {
+            self.dropped.count(DropReason::BrokenUnit, 1);
             self.lost = self.lost.max(1);
         }
         (self.broken, self.has_start) = (false, false);

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use super::nal::{Assembly, Kind};
 use super::{Piece, Unit};
+use media::Dropped;
 
 /// The machine.
 #[derive(Debug)]
@@ -48,9 +49,9 @@ impl H265 {
         self.unit.finish(out);
     }
 
-    /// What was left out, without any loss.
-    pub(super) fn skipped(&self) -> u64 {
-        self.unit.skipped()
+    /// What was left out so far.
+    pub(super) fn dropped(&self) -> Dropped {
+        self.unit.dropped()
     }
 
     fn payload(&mut self, payload: &[u8], out: &mut VecDeque<Unit>) {

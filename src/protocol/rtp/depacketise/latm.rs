@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use super::{MAX_ACCESS_UNIT_BYTES, Piece, Unit};
+use media::{DropReason, Dropped};
 
 /// The machine.
 #[derive(Debug)]
@@ -13,6 +14,7 @@ pub(crate) struct Latm {
     /// RTP clock ticks a unit.
     samples: u32,
     lost: u32,
+    dropped: Dropped,
     timestamp: Option<i64>,
     /// The audioMuxElement so far; one may span packets, the last has the marker.
     open: BytesMut,
@@ -22,7 +24,7 @@ pub(crate) struct Latm {
 impl Latm {
     /// A unit lasts `samples` ticks.
     pub(super) fn new(samples: u32) -> Latm {
-        Latm { samples, lost: 0, timestamp: None, open: BytesMut::new(), broken: false }
+        Latm { samples, lost: 0, dropped: Dropped::default(), timestamp: None, open: BytesMut::new(), broken: false }
     }
 
     /// Takes the next payload.
@@ -30,7 +32,7 @@ impl Latm {
         self.lost = self.lost.saturating_add(piece.lost);
         if self.timestamp.is_some_and(|timestamp| timestamp != piece.timestamp) {
             // The marker never came: what is there is not whole.
-            self.lost = self.lost.max(1);
+            self.lost_element();
             self.reset();
         } else if piece.lost > 0 {
             // The first part of this element may be among the missing. If the element before was ended by its marker and
@@ -49,10 +51,20 @@ impl Latm {
             let element = std::mem::take(&mut self.open).freeze();
             match (!self.broken).then(|| split(&element)).flatten() {
                 Some(units) => self.give(units, &piece, out),
-                None => self.lost = self.lost.max(1),
+                None => self.lost_element(),
             }
             self.reset();
         }
+    }
+
+    /// What was left out so far.
+    pub(super) fn dropped(&self) -> Dropped {
+        self.dropped
+    }
+
+    fn lost_element(&mut self) {
+        self.dropped.count(DropReason::BrokenUnit, 1);
+        self.lost = self.lost.max(1);
     }
 
     fn give(&mut self, units: Vec<Bytes>, piece: &Piece<'_>, out: &mut VecDeque<Unit>) {

@@ -17,8 +17,8 @@ mod vp9;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use media::ServerTime;
 use media::codec::MAX_ACCESS_UNIT_BYTES;
+use media::{Dropped, ServerTime};
 
 pub(crate) use aac::Layout;
 
@@ -108,14 +108,17 @@ impl Depacketiser {
         }
     }
 
-    /// NAL units that no decoder reads and audio units without bytes, so far: left out, and no loss.
-    pub(crate) fn skipped(&self) -> u64 {
+    /// What was left out so far: broken units, and what no decoder reads.
+    pub(crate) fn dropped(&self) -> Dropped {
         match self {
-            Depacketiser::H264(machine) => machine.skipped(),
-            Depacketiser::H265(machine) => machine.skipped(),
-            Depacketiser::Aac(machine) => machine.skipped(),
-            Depacketiser::Vp8(_) | Depacketiser::Vp9(_) | Depacketiser::Av1(_) => 0,
-            Depacketiser::Latm(_) | Depacketiser::Audio(_) => 0,
+            Depacketiser::H264(machine) => machine.dropped(),
+            Depacketiser::H265(machine) => machine.dropped(),
+            Depacketiser::Vp8(machine) => machine.dropped(),
+            Depacketiser::Vp9(machine) => machine.dropped(),
+            Depacketiser::Av1(machine) => machine.dropped(),
+            Depacketiser::Aac(machine) => machine.dropped(),
+            Depacketiser::Latm(machine) => machine.dropped(),
+            Depacketiser::Audio(machine) => machine.dropped(),
         }
     }
 

@@ -8,8 +8,8 @@
 use std::collections::VecDeque;
 
 use bytes::{Buf, BufMut, BytesMut};
-use media::ServerTime;
 use media::codec::nal;
+use media::{DropReason, Dropped, ServerTime};
 
 use super::{MAX_ACCESS_UNIT_BYTES, Piece, Unit};
 
@@ -61,7 +61,7 @@ pub(super) struct Assembly {
     /// The sender leaves start codes (ITU-T H.264 annex B) in payloads.
     start_codes: bool,
     looked_at: u32,
-    skipped: u64,
+    dropped: Dropped,
 }
 
 impl Assembly {
@@ -85,13 +85,13 @@ impl Assembly {
             rest: false,
             start_codes: false,
             looked_at: 0,
-            skipped: 0,
+            dropped: Dropped::default(),
         }
     }
 
-    /// What was left out, without any loss.
-    pub(super) fn skipped(&self) -> u64 {
-        self.skipped
+    /// What was left out so far.
+    pub(super) fn dropped(&self) -> Dropped {
+        self.dropped
     }
 
     /// A packet came: ends the unit before when the timestamp is another, and takes in the loss.
@@ -212,6 +212,7 @@ impl Assembly {
             out.push_back(Unit { timestamp, duration: None, loss_before, arrival, data: data.freeze(), rest });
             self.given = Some(timestamp);
         } else if !data.is_empty() || self.broken {
+            self.dropped.count(DropReason::BrokenUnit, 1);
             self.lost = self.lost.max(1);
             self.given = None;
             self.in_step = false;
@@ -302,7 +303,7 @@ impl Assembly {
             }
             Kind::Before | Kind::Other => {}
             Kind::Unknown => {
-                self.skipped += 1;
+                self.dropped.count(DropReason::UnusedPayload, 1);
                 return self.data.truncate(open);
             }
             Kind::Unreadable => return self.spoil(),

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::frame::Assembly;
 use super::{Piece, Unit};
+use media::Dropped;
 
 /// The machine.
 #[derive(Debug, Default)]
@@ -44,6 +45,11 @@ impl Vp8 {
             self.unit.marked();
             self.unit.end(out);
         }
+    }
+
+    /// What was left out so far.
+    pub(super) fn dropped(&self) -> Dropped {
+        self.unit.dropped()
     }
 
     /// Gives out the last unit: senders without markers end one by the next.

@@ -8,6 +8,7 @@ use media::codec::vp9::{MAX_FRAMES, superframe_index};
 
 use super::frame::Assembly;
 use super::{Piece, Unit};
+use media::Dropped;
 
 /// The machine.
 #[derive(Debug, Default)]
@@ -86,6 +87,11 @@ impl Vp9 {
             self.unit.marked();
             self.end(out);
         }
+    }
+
+    /// What was left out so far.
+    pub(super) fn dropped(&self) -> Dropped {
+        self.unit.dropped()
     }
 
     /// Gives out the last unit: senders without markers end one by the next.
