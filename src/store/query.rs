@@ -68,6 +68,9 @@ pub(crate) fn read_last(disk: &dyn Disk, layout: &Layout, stream: StreamId) -> s
     Ok(Some(LastRecord { tracks, record, ended }))
 }
 
+/// Most blocks that [`Core::expiry`] names: a stream with many more to drop does not keep others waiting for theirs.
+const EXPIRED_AT_ONCE: usize = 256;
+
 impl Core {
     /// Persisted fragments of the selection, the first `limit` in stream order.
     pub(crate) fn select(&self, stream: StreamId, select: Select, limit: usize) -> Result<Vec<Stored>, StoreError> {
@@ -328,6 +331,7 @@ impl Core {
             None => 0,
         };
         let mut expiry = None;
+        let mut named = 0;
         let mut position = Position::default();
         let oldest_open = self.memory().get(&stream).and_then(|blocks| blocks.keys().next().copied());
         loop {
@@ -336,9 +340,10 @@ impl Core {
             for row in &rows {
                 let open = row.state == BlockState::Open || oldest_open.is_some_and(|open| open <= row.first);
                 let aged = horizon.is_some_and(|horizon| row.server_to <= horizon);
-                if open || !(aged || over > 0) {
+                if open || !(aged || over > 0) || named == EXPIRED_AT_ONCE {
                     return Ok(expiry);
                 }
+                named += 1;
                 over = over.saturating_sub(row.synced_bytes);
                 expiry = Some(Expiry::with(expiry, row));
             }

@@ -414,6 +414,20 @@ fn the_minimum_stays_whatever_was_recorded_until_half_way_to_the_hard_watermark(
 }
 
 #[test]
+fn a_stream_with_much_to_drop_is_told_a_part_at_a_time() {
+    let (core, index) = on_meddling_index();
+    let at = |n| Position { epoch: Epoch(1), sequence: Sequence(n) };
+    let rows: Vec<_> =
+        (1..=300).map(|n| crate::core::row_of(stream(1), at(n), &[], crate::index::BlockState::Sealed, 1)).collect();
+    index.inner.put(&rows).expect("puts");
+    let now = ServerTime::from_micros(START_US);
+    let expiry = || core.expiry(stream(1), now, Some(Duration::ZERO), None).expect("asks").map(|one| one.through);
+    assert_eq!(expiry(), Some(at(256)));
+    index.inner.forget(stream(1), &(1..=256).map(at).collect::<Vec<_>>()).expect("forgets");
+    assert_eq!(expiry(), Some(at(300)));
+}
+
+#[test]
 fn append_to_an_unknown_or_deleted_stream_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let (store, _) = Store::open(settings(folder.path()), Epoch(1), clock()).expect("opens");
