@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Cut, Fragmenter, TIME_MAX};
+use super::{Cut, Fragmenter, Open, TIME_MAX};
 use crate::{AccessUnit, Fragment, RandomAccess, ServerTime};
 
 /// How long a cut waits for the sound that belongs before it.
@@ -20,15 +20,17 @@ impl Fragmenter {
     /// Decides whether a fragment ends before this unit of the leading track.
     pub(super) fn cut_before(&mut self, unit: &AccessUnit) {
         let lane = &self.lanes[self.lead];
-        let Some((first_pts, first_arrival)) = self.open else {
-            self.open = Some((unit.pts, unit.arrival));
+        let access = unit.random_access.is_exact();
+        let starts = Open { pts: unit.pts, arrival: unit.arrival, dependent: lane.picture && !access };
+        let Some(open) = self.open else {
+            self.open = Some(starts);
             return;
         };
-        let length_us = lane.micros(unit.pts.saturating_sub(first_pts));
-        let access = unit.random_access.is_exact();
+        let length_us = lane.micros(unit.pts.saturating_sub(open.pts));
         let due = if lane.picture {
-            let stalled = unit.arrival.micros_since(first_arrival) >= micros(self.settings.max) + STALL_US;
-            (access && length_us >= micros(self.settings.min) - CUT_EARLY_US)
+            let stalled = unit.arrival.micros_since(open.arrival) >= micros(self.settings.max) + STALL_US;
+            // Nothing in a dependent fragment can be decoded without the one before: what can is not to be in it.
+            (access && (open.dependent || length_us >= micros(self.settings.min) - CUT_EARLY_US))
                 || length_us >= micros(self.settings.max)
                 || stalled
         } else {
@@ -41,7 +43,7 @@ impl Fragmenter {
                 arrival: unit.arrival,
                 closed: !lane.picture || unit.random_access == RandomAccess::Closed,
             });
-            self.open = Some((unit.pts, unit.arrival));
+            self.open = Some(starts);
         }
     }
 

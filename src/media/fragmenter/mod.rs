@@ -62,6 +62,15 @@ struct Cut {
     closed: bool,
 }
 
+/// The unit that the newest open fragment starts with.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    pts: i64,
+    arrival: ServerTime,
+    /// It is a frame that needs those before it.
+    dependent: bool,
+}
+
 /// How pictures of the track set are reordered.
 #[derive(Clone, Copy, Debug)]
 struct Delay {
@@ -89,8 +98,7 @@ pub struct Fragmenter {
     reference: Option<usize>,
     /// None until the first pictures are seen.
     delay: Option<Delay>,
-    /// Presentation time and arrival of the unit that the newest open fragment starts with.
-    open: Option<(i64, ServerTime)>,
+    open: Option<Open>,
     cuts: VecDeque<Cut>,
     /// A random access point of the leading track was seen.
     started: bool,

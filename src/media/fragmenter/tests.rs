@@ -956,3 +956,19 @@ fn a_clock_that_is_set_labels_what_follows_and_pins_nothing() {
     assert_eq!(labels, [0, 1_000_000]);
     assert!(fragments.iter().all(|fragment| fragment.info.server_time.micros() == NOW + month));
 }
+
+#[test]
+fn the_first_access_point_after_a_dependent_start_cuts() {
+    // Key frames each 0.3 s; one fragment is closed in the middle of a group of pictures, as after a silence.
+    let mut fragmenter = fragmenter(&[pictures()]);
+    let units: Vec<_> = (0..90).map(|n| picture(n, 9, IN_ORDER)).collect();
+    let mut fragments = push_all(&mut fragmenter, units[..40].iter().cloned());
+    fragments.extend(fragmenter.close(false));
+    fragments.extend(push_all(&mut fragmenter, units[40..].iter().cloned()));
+    fragments.extend(fragmenter.close(true));
+    check_samples(&check_stream(&fragments)[0], &units);
+    let starts: Vec<_> =
+        fragments.iter().map(|fragment| (fragment.info.start, fragment.info.tracks[0].samples)).collect();
+    let closed = StartKind::Closed;
+    assert_eq!(starts, [(closed, 36), (closed, 4), (StartKind::Dependent, 5), (closed, 36), (closed, 9)]);
+}
