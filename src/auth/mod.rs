@@ -8,6 +8,7 @@ pub(crate) mod fuzz;
 mod header;
 mod mint;
 mod pattern;
+mod refusals;
 mod ring;
 mod throttle;
 
@@ -26,11 +27,13 @@ use subtle::ConstantTimeEq;
 use crate::catalog::{Catalog, CatalogError, CredentialKind, Proof, private_file, random};
 use digest::{Algorithm, Answer, Nonces};
 use header::Authorization;
+use refusals::Refusals;
 use ring::{Key, Ring};
 use throttle::Throttle;
 pub(crate) use throttle::network;
 
 pub(crate) use mint::{CredentialInfo, MintError};
+pub(crate) use refusals::RefusalNotice;
 
 /// What a route or a door does; every one declares the action it needs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, utoipa::ToSchema)]
@@ -122,6 +125,8 @@ pub(crate) struct Access {
     nonces: Nonces,
     digest_md5: AtomicBool,
     throttle: Throttle,
+    /// What doors refused.
+    pub(crate) refusals: Refusals,
 }
 
 impl Access {
@@ -166,6 +171,7 @@ impl Access {
             nonces: Nonces::new(random()?),
             digest_md5: AtomicBool::new(true),
             throttle: Throttle::default(),
+            refusals: Refusals::default(),
         }))
     }
 

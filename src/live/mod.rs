@@ -42,7 +42,7 @@ pub(crate) use meters::describe as describe_metrics;
 pub(crate) use publisher::{Ended, PublishError, Publisher, PublisherInfo};
 pub(crate) use settings::Settings;
 pub(crate) use state::Edge;
-pub(crate) use status::Status;
+pub(crate) use status::{Standing, Status};
 pub(crate) use sweeper::{Sweeper, SweeperSettings};
 pub(crate) use timeline::{Descriptor, Handle, Source, Timeline};
 pub(crate) use units::{LiveUnit, Next, Told, UnitReader};

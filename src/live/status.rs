@@ -54,7 +54,48 @@ pub(crate) struct Totals {
     pub unpersisted_bytes: u64,
 }
 
+/// How a stream stands, in numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Standing {
+    /// Somebody publishes it.
+    pub live: bool,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// When its oldest fragment arrived.
+    pub oldest: Option<ServerTime>,
+    /// When its newest fragment ended, on disk or not.
+    pub newest: Option<ServerTime>,
+}
+
 impl Hub {
+    /// How these streams stand, in their order.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) async fn standings(&self, streams: Vec<StreamId>) -> Result<Vec<Standing>, StoreError> {
+        let (store, asked) = (self.store.clone(), streams.clone());
+        let all =
+            self.pool.run(move || asked.iter().map(|stream| store.bounds(*stream)).collect::<Result<Vec<_>, _>>());
+        let mut standings = Vec::with_capacity(streams.len());
+        for (stream, bounds) in streams.iter().zip(all.await?) {
+            let bounds = bounds.as_ref();
+            let mut standing = Standing {
+                live: false,
+                bytes: bounds.map_or(0, |bounds| bounds.bytes),
+                oldest: bounds.map(|bounds| bounds.first.info.server_time),
+                newest: bounds.map(|bounds| bounds.last.info.server_end()),
+            };
+            if let Some(state) = self.existing(*stream) {
+                let shared = state.shared();
+                standing.live = shared.publisher.is_some();
+                let newest = shared.tail.entries().rfind(|entry| entry.fate != Fate::Lost);
+                standing.newest = standing.newest.max(newest.map(|entry| entry.fragment.info.server_end()));
+            }
+            standings.push(standing);
+        }
+        Ok(standings)
+    }
+
     /// What is known of the stream now.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::tree::{Log, LogFormat};
 
+pub(crate) mod process;
 pub(crate) mod pulse;
 mod redact;
 pub(crate) mod service;
@@ -76,6 +77,7 @@ fn describe_doors() {
         "Connections that the system did not give us, for want of descriptors mostly"
     );
     describe_counter!("kinora_rtsp_foreign_datagrams_total", "Datagrams to a session's port from somebody else");
+    describe_counter!("kinora_credentials_refused_total", "Credentials that were refused, by door and reason");
     describe_counter!("kinora_rtp_packets_total", "RTP packets received");
     describe_counter!("kinora_rtp_lost_packets_total", "RTP packets that never came");
     describe_counter!("kinora_rtp_dropped_packets_total", "RTP packets that came late, malformed or of another type");

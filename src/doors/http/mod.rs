@@ -36,6 +36,7 @@ pub(crate) mod request;
 pub(crate) mod route;
 mod stall;
 pub(crate) mod status;
+mod stream_metrics;
 #[cfg(test)]
 mod tests;
 pub(crate) mod time;
@@ -93,6 +94,11 @@ impl App {
     /// Puts another configuration in force.
     pub(crate) fn set_config(&self, config: Arc<Config>) {
         *self.config.write().expect("nobody panics while setting it") = config;
+    }
+
+    /// Who watches the stream, over HLS and WebRTC.
+    pub(crate) fn viewers(&self, stream: media::StreamId, now: std::time::Instant) -> u64 {
+        self.audience.count(stream, now) + self.webrtc.as_ref().map_or(0, |door| door.viewers(stream))
     }
 
     /// The stream of this name.

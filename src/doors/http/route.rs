@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use axum::extract::{FromRequestParts, RawPathParams, Request, State};
 use axum::handler::Handler;
@@ -23,7 +24,7 @@ use utoipa::openapi::{RefOr, Schema};
 use super::App;
 use super::error::{ApiError, Code};
 use super::request::{Connection, Origin};
-use crate::auth::{Action, Principal};
+use crate::auth::{Action, Principal, Refusal};
 
 /// What a request must bring before its handler sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -230,11 +231,14 @@ async fn admit(State(gate): State<Gate>, request: Request, next: Next) -> Respon
 async fn identify(gate: &Gate, action: Action, on: On, parts: &mut Parts) -> Result<Caller, ApiError> {
     let origin = parts.extensions.get::<Origin>().cloned();
     let origin = origin.ok_or_else(|| ApiError::hidden(Code::Internal, "internal error", "request without origin"))?;
+    let access = &gate.app.access;
+    let path = parts.uri.path().to_owned();
+    let refused =
+        |refusal: &Refusal| access.refusals.note(door(&path), *refusal, origin.peer.ip(), &path, Instant::now());
     let given = Given::read(&parts.headers, parts.uri.query())?;
     let token = given.token(gate.token_in_query)?;
     let in_query = given.header.is_none();
-    let access = &gate.app.access;
-    let principal = access.token(token, in_query, origin.peer)?;
+    let principal = access.token(token, in_query, origin.peer).inspect_err(refused)?;
     if let Some(connection) = parts.extensions.get::<Connection>() {
         connection.trusted.store(true, Ordering::Relaxed);
     }
@@ -243,10 +247,20 @@ async fn identify(gate: &Gate, action: Action, on: On, parts: &mut Parts) -> Res
         On::PathStream => Some(path_stream(parts).await?),
     };
     if on != On::NamedStreams {
-        access.allow(&principal, action, stream.as_ref())?;
+        access.allow(&principal, action, stream.as_ref()).inspect_err(refused)?;
     }
     let query_token = given.query.as_deref().map(Arc::from);
     Ok(Caller { principal, origin, query_token, stream, app: gate.app.clone() })
+}
+
+/// The door that a path belongs to, for what is said of refusals.
+fn door(path: &str) -> &'static str {
+    let is_below = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
+    match path {
+        _ if is_below("/whip") => "whip",
+        _ if is_below("/whep") => "whep",
+        _ => "http",
+    }
 }
 
 async fn path_stream(parts: &mut Parts) -> Result<StreamName, ApiError> {

@@ -10,11 +10,11 @@ use http::{Method, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::App;
 use super::route::{Needs, On, Route};
 use super::time::format_server;
+use super::{App, stream_metrics};
 use crate::auth::Action;
-use crate::telemetry::pulse;
+use crate::telemetry::{process, pulse};
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -104,5 +104,12 @@ async fn health(State(app): State<Arc<App>>) -> Response {
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (content_type, app.metrics.render()).into_response()
+    let mut text = app.metrics.render();
+    text.push_str(&process::render(app.status.started));
+    match stream_metrics::render(&app).await {
+        Ok(streams) => text.push_str(&streams),
+        // The others are worth the more then.
+        Err(error) => tracing::warn!(%error, "metrics of streams are left out"),
+    }
+    (content_type, text).into_response()
 }

@@ -210,6 +210,44 @@ async fn what_a_credential_may_not_see_is_not_there_for_it() {
 }
 
 #[tokio::test]
+async fn metrics_have_every_stream_and_the_process() {
+    let door = Door::open(Config::default());
+    let request = Request::builder().uri("/metrics").header("authorization", format!("Bearer {ADMIN}"));
+    let response = door.send(request.body(Body::empty()).expect("a request")).await;
+    let text = response.into_body().collect().await.expect("a body").to_bytes();
+    let text = String::from_utf8_lossy(&text);
+    for line in [
+        "kinora_stream_live{stream=\"gate\"} 0\n",
+        "kinora_stream_live{stream=\"other\"} 0\n",
+        "kinora_stream_stored_bytes{stream=\"gate\"} 0\n",
+        "kinora_stream_viewers{stream=\"gate\"} 0\n",
+        "process_open_fds ",
+    ] {
+        assert!(text.contains(line), "{line} is not in {text}");
+    }
+}
+
+#[tokio::test]
+async fn refused_credentials_are_told_by_door_and_reason() {
+    let door = Door::open(Config::default());
+    let (_, viewer) = door.token("gate", &[Action::Play], true, None);
+    let wrong = "kin_wrong_token_of_these_tests_0000000000000000";
+    for (method, path, token) in [
+        ("GET", "/v1/streams/gate", wrong),
+        ("POST", "/whip/gate", viewer.as_str()),
+        ("POST", "/whep/gate", wrong),
+        ("POST", "/whep/gate", wrong),
+    ] {
+        door.call(method, path, Some(token), Value::Null).await;
+    }
+    let told: Vec<_> =
+        door.app.access.refusals.take().into_iter().map(|one| (one.door, one.reason, one.asked)).collect();
+    let expected =
+        [("http", "wrong", "/v1/streams/gate"), ("whip", "forbidden", "/whip/gate"), ("whep", "wrong", "/whep/gate")];
+    assert_eq!(told, expected.map(|(door, reason, asked)| (door, reason, asked.to_owned())));
+}
+
+#[tokio::test]
 async fn a_stream_is_created_changed_listed_and_deleted() {
     let door = Door::open(Config::default());
     let body = json!({"name": "north", "retention": {"max_age": "24h"}, "tags": {"site": "n"}});

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::App;
 use super::time::format_server;
 use super::v1::server::SpaceState;
+use crate::auth::RefusalNotice;
 use crate::catalog::Stream;
 use crate::live::{ClockStep, Edge, NotStored};
 
@@ -31,7 +32,7 @@ const FRAGMENT: &str = "fragment_persisted";
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
     /// `stream_created`, `stream_deleted`, `publisher_came`, `publisher_left`, `fragment_persisted`, `disk`,
-    /// `clock`, `not_stored`, `server_stopping`.
+    /// `clock`, `not_stored`, `credential_refused`, `server_stopping`.
     pub(crate) kind: &'static str,
     pub(crate) stream: Option<StreamName>,
     at: ServerTime,
@@ -155,6 +156,7 @@ pub(crate) async fn watch_streams(app: Arc<App>, stop: CancellationToken) {
             app.audience.forget_gone(std::time::Instant::now());
         }
         tell_not_stored(&app);
+        tell_refusals(&app);
         let now_live = app.hub.live_streams();
         if seen.is_none() {
             look_at_publishers(&app, &live, &now_live);
@@ -249,6 +251,14 @@ fn look_at_space(app: &App, before: (SpaceState, bool)) -> (SpaceState, bool) {
         app.events.tell("disk", None, space);
     }
     now
+}
+
+/// Tells of credentials that were refused, to those who may see the whole server.
+fn tell_refusals(app: &App) {
+    for RefusalNotice { door, reason, peer, asked, count } in app.access.refusals.take() {
+        let more = json!({"door": door, "reason": reason, "peer": peer.to_string(), "asked": asked, "count": count});
+        app.events.tell("credential_refused", None, more);
+    }
 }
 
 /// Tells of streams whose media is not stored.

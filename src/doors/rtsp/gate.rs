@@ -1,6 +1,7 @@
 //! The way from a request to a publisher seat: who calls, and what the door answers to those it does not let in.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use media::StreamName;
 
@@ -114,15 +115,22 @@ fn authorise(rooms: &Rooms, credential: &Credential, stream: StreamName) -> Resu
     let Credential { header, method, connection, confidential, peer } = credential;
     let access = &rooms.access;
     let challenge = |stale: bool| Denied::Challenge(access.rtsp_challenges(*connection, *confidential, stale));
+    let refused = |refusal| access.refusals.note("rtsp", refusal, peer.ip(), stream.as_str(), Instant::now());
     let header = header.as_deref().ok_or_else(|| challenge(false))?;
-    let principal =
-        access.rtsp(header, method, *connection, *confidential, *peer, &stream).map_err(|refusal| match refusal {
+    let principal = access.rtsp(header, method, *connection, *confidential, *peer, &stream).map_err(|refusal| {
+        refused(refusal);
+        match refusal {
             Refusal::Missing | Refusal::Wrong => challenge(false),
             Refusal::Stale => challenge(true),
             Refusal::Forbidden => Denied::No(403, "the credential does not allow this".into()),
             Refusal::TooMany => Denied::No(503, "too many failures: try again later".into()),
-        })?;
-    rooms.permit(&principal, &stream)?;
+        }
+    })?;
+    rooms.permit(&principal, &stream).inspect_err(|why| {
+        if matches!(why, Refused::Forbidden(_)) {
+            refused(Refusal::Forbidden);
+        }
+    })?;
     Ok(Permit { stream, principal: Some(principal) })
 }
 

@@ -294,7 +294,7 @@ impl StreamInfo {
             bytes: status.bytes,
             retained_from: retained_from.map(format_server),
             publisher,
-            viewers: app.audience.count(*id, Instant::now()) + app.webrtc.as_ref().map_or(0, |door| door.viewers(*id)),
+            viewers: app.viewers(*id, Instant::now()),
             notes,
             hls: format!("{}/hls/{name}/index.m3u8", caller.base_url()),
         }
