@@ -23,7 +23,7 @@ pub(crate) fn rtsp_push(data: &[u8]) {
         match item {
             Item::Data { channel, payload } => door.packet(channel, payload, at),
             Item::Request(request) => door.request(&request, at),
-            Item::Response => {}
+            Item::OtherVersion(_) | Item::Response => {}
         }
         if door.ended {
             break;

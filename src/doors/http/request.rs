@@ -9,7 +9,7 @@ use std::time::Instant;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 use uuid::Uuid;
 
 use super::App;
@@ -77,6 +77,9 @@ fn enter(
     if request.headers().get_all(header::HOST).iter().nth(1).is_some() {
         // Two servers in a row could each believe another one (RFC 9112 section 3.2).
         return Err(ApiError::bad_request("more than one Host header"));
+    }
+    if request.version() == Version::HTTP_11 && !request.headers().contains_key(header::HOST) {
+        return Err(ApiError::bad_request("HTTP/1.1 requests need a Host header (RFC 9112 section 3.2)"));
     }
     let host = host_of(request.uri(), request.headers());
     if !app.host_allowed(&config, host.as_deref()) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use axum::body::Body;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt;
 use media::ServerTime;
 use serde_json::{Value, json};
@@ -97,6 +97,11 @@ impl Door {
     }
 
     async fn send(&self, mut request: Request<Body>) -> Response<Body> {
+        request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_static("192.0.2.1:8080"));
+        self.send_as_it_is(request).await
+    }
+
+    async fn send_as_it_is(&self, mut request: Request<Body>) -> Response<Body> {
         request.extensions_mut().insert(Connection {
             peer: "192.0.2.7:1000".parse().expect("an address"),
             local: "192.0.2.1:8080".parse().expect("an address"),
@@ -325,6 +330,25 @@ async fn pages_of_other_origins_may_ask_and_bring_no_credentials_of_the_browser(
     let request = request.header("authorization", format!("Bearer {ADMIN}"));
     let response = door.send(request.body(Body::from(r#"{"name": "x"}"#)).expect("a request")).await;
     assert_eq!(response.status(), StatusCode::BAD_REQUEST, "a form of another origin sends no JSON");
+}
+
+#[tokio::test]
+async fn requests_without_a_host_or_with_several_are_refused() {
+    let door = Door::open(Config::default());
+    let check = async |version: Version, hosts: &[&str], expected: u16| {
+        let mut request = Request::builder().version(version).uri("/healthz");
+        for host in hosts {
+            request = request.header(header::HOST, *host);
+        }
+        let response = door.send_as_it_is(request.body(Body::empty()).expect("a request")).await;
+        assert_eq!(response.status().as_u16(), expected, "{version:?} {hosts:?}");
+    };
+    check(Version::HTTP_11, &[], 400).await;
+    check(Version::HTTP_11, &["a"], 200).await;
+    check(Version::HTTP_11, &["a", "a"], 400).await;
+    check(Version::HTTP_10, &[], 200).await;
+    // What HTTP/2 calls :authority is part of the address.
+    check(Version::HTTP_2, &[], 200).await;
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use super::Rtsp;
 use super::gate::{Claimant, Credential, Denied, Permit};
 use super::recording::{Intake, Recording};
 use super::udp::{self, Announced, Pair};
+use super::unfinished::{self, Unfinished};
 use crate::doors::crowd::Place;
 use crate::live::Ended;
 use crate::protocol::rtp::receive::{Moment, Receiver};
@@ -62,6 +63,9 @@ enum End {
     /// The credential that the session came with is no longer in force.
     Revoked,
     Silent,
+    /// A packet or request was begun and not finished, or a session set up and not recorded.
+    Unfinished,
+    OtherVersion,
     NothingDescribed,
     Publisher(Ended),
     Shutdown,
@@ -91,6 +95,7 @@ struct Connection {
     since: Instant,
     /// The last sign of life.
     alive: Instant,
+    unfinished: Unfinished,
 }
 
 /// Serves a connection to its end.
@@ -122,6 +127,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         recording: None,
         since: now,
         alive: now,
+        unfinished: Unfinished::default(),
     };
     loop {
         let event = connection.select(&mut stream, &shutdown).await;
@@ -162,9 +168,10 @@ impl Connection {
     /// When to look at the time again.
     fn wake(&self) -> Instant {
         let silent = self.alive + Duration::from_secs(TIMEOUT_SECONDS);
+        let silent = self.unfinished.due().map_or(silent, |due| due.min(silent));
         match (&self.recording, &self.permit) {
             (Some(recording), _) => recording.wake().min(silent),
-            (None, Some(_)) => silent,
+            (None, Some(_)) => silent.min(self.alive + unfinished::PATIENCE),
             (None, None) => self.since + self.door.settings().limits.unauthenticated_lifetime.0,
         }
     }
@@ -174,6 +181,7 @@ impl Connection {
         let outcome = self.act_on(event).await;
         // A client that the disk holds back is not silent.
         self.alive += started.elapsed();
+        self.unfinished.wait(started.elapsed());
         outcome
     }
 
@@ -185,7 +193,9 @@ impl Connection {
                 if self.pairs.is_empty() || self.recording.is_none() {
                     self.alive = Instant::now();
                 }
+                let before = self.buffer.len();
                 self.take_bytes().await?;
+                self.unfinished.look(self.buffer.len(), before, Instant::now());
             }
             Event::Read(Err(error)) => return Err(End::Io(error)),
             Event::Datagrams => {
@@ -219,6 +229,13 @@ impl Connection {
                     (None, taken)
                 }
                 Ok(Some((Item::Request(request), taken))) => (Some(request), taken),
+                Ok(Some((Item::OtherVersion(request), taken))) => {
+                    self.buffer.advance(taken);
+                    let reply = self.session.refuse(&request, 505, "RTSP Version Not Supported");
+                    self.log_refusal(&request, &reply);
+                    self.queue(reply);
+                    return Err(End::OtherVersion);
+                }
                 Ok(Some((Item::Response, taken))) => (None, taken),
                 Err(error) => {
                     if self.skip_garbage() {
@@ -312,6 +329,11 @@ impl Connection {
         let at = self.at();
         if at.now >= self.alive + Duration::from_secs(TIMEOUT_SECONDS) {
             return Err(End::Silent);
+        }
+        let never_recorded =
+            self.permit.is_some() && self.recording.is_none() && at.now >= self.alive + unfinished::PATIENCE;
+        if never_recorded || self.unfinished.due().is_some_and(|due| at.now >= due) {
+            return Err(End::Unfinished);
         }
         if let Some(recording) = &mut self.recording {
             if !self.permit.as_ref().is_some_and(|permit| self.door.gate.is_in_force(permit)) {
@@ -523,6 +545,10 @@ impl std::fmt::Display for End {
             End::NoCredential => f.write_str("no credential in time"),
             End::Revoked => f.write_str("its credential was revoked or has expired"),
             End::Silent => write!(f, "nothing came for {TIMEOUT_SECONDS} s"),
+            End::Unfinished => {
+                write!(f, "what was begun was not finished within {} s", unfinished::PATIENCE.as_secs())
+            }
+            End::OtherVersion => f.write_str("another version of RTSP than 1.0"),
             End::NothingDescribed => f.write_str("no track could be described"),
             End::Publisher(ended) => write!(f, "{ended}"),
             End::Shutdown => f.write_str("the server is stopping"),

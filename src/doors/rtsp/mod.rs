@@ -9,6 +9,7 @@ mod recording;
 #[cfg(test)]
 mod tests;
 mod udp;
+mod unfinished;
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;

@@ -219,6 +219,8 @@ async fn hostile_connections_get_an_answer_and_a_close() {
         assert!(answer.lines().any(|line| line.starts_with(status)), "{status}: {answer:.300}");
     };
     check(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "RTSP/1.0 400 ").await;
+    check(b"OPTIONS * RTSP/2.0\r\nCSeq: 1\r\n\r\n", "RTSP/1.0 505 ").await;
+    check(b"OPTIONS * RTSP/2.0\r\nCSeq: 41\r\n\r\n", "CSeq: 41").await;
     check(b"ANNOUNCE rtsp://h/x RTSP/1.0\r\nCSeq: 1\r\nContent-Length: 10485760\r\n\r\n", "RTSP/1.0 413 ").await;
     check(&b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n".repeat(140), "RTSP/1.0 503 ").await;
     let mut client = server.client().await;

@@ -42,6 +42,8 @@ pub(crate) enum Item<'a> {
     Data { channel: u8, payload: &'a [u8] },
     /// A request.
     Request(Request),
+    /// A request of another version than RTSP/1.0, such as RTSP/2.0 (RFC 7826): only its headers are known.
+    OtherVersion(Request),
     /// An answer to nothing that we asked.
     Response,
 }
@@ -115,6 +117,11 @@ fn message(rest: &[u8]) -> Result<Option<(Item<'_>, usize)>, WireError> {
     let Some(head) = head(rest)? else { return Ok(None) };
     let total = head.len() + body_length(head)?;
     let Some(whole) = rest.get(..total) else { return Ok(None) };
+    if let Some(method) = method_of_other_version(head) {
+        let (method, uri) = (method.to_owned(), "*".to_owned());
+        let request = Request { method, uri, headers: headers(head), body: Vec::new() };
+        return Ok(Some((Item::OtherVersion(request), total)));
+    }
     let parsed = match Message::<Vec<u8>>::parse(whole) {
         Ok((parsed, taken)) if taken == total => parsed,
         Ok(_) | Err(ParseError::Incomplete(_)) => return Err(WireError::Malformed("lengths do not agree")),
@@ -131,6 +138,17 @@ fn message(rest: &[u8]) -> Result<Option<(Item<'_>, usize)>, WireError> {
         Message::Data(_) => return Err(WireError::Malformed("a packet inside a message")),
     };
     Ok(Some((item, total)))
+}
+
+/// The method of a request line that ends with `RTSP/x.y` and not with `RTSP/1.0`.
+fn method_of_other_version(head: &[u8]) -> Option<&str> {
+    let line = std::str::from_utf8(head.split(|byte| *byte == b'\r').next()?).ok()?;
+    let mut words = line.split(' ');
+    let (method, _uri, version) = (words.next()?, words.next()?, words.next()?);
+    let (major, minor) = version.strip_prefix("RTSP/")?.split_once('.')?;
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_version = words.next().is_none() && is_number(major) && is_number(minor);
+    (is_version && (major, minor) != ("1", "0")).then_some(method)
 }
 
 /// Request line and headers with the empty line behind them; none when they are not all here yet.
@@ -214,6 +232,19 @@ fn body_length(head: &[u8]) -> Result<usize, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_of_another_version_is_known_by_its_headers() {
+        for version in ["RTSP/2.0", "RTSP/1.1", "RTSP/11.0"] {
+            let text = format!("PLAY rtsp://h/x {version}\r\nCSeq: 7\r\nContent-Length: 2\r\n\r\nab$");
+            let Ok(Some((Item::OtherVersion(request), taken))) = next(text.as_bytes()) else { panic!("{version}") };
+            assert_eq!((request.method.as_str(), request.header("CSeq"), taken), ("PLAY", Some("7"), text.len() - 1));
+        }
+        for line in ["PLAY rtsp://h/x RTSP/x.0", "PLAY rtsp://h/x HTTP/1.1", "PLAY x RTSP/2.0 x"] {
+            let text = format!("{line}\r\nCSeq: 7\r\n\r\n");
+            assert!(matches!(next(text.as_bytes()), Err(WireError::Malformed(_))), "{line}");
+        }
+    }
 
     #[test]
     fn garbage_ends_where_a_packet_or_a_request_begins() {
