@@ -34,10 +34,9 @@ mod silence;
 mod tests;
 
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use media::{FragmentInfo, ProducerTime, StreamId};
+use media::{FragmentInfo, Position, ProducerTime, StreamId};
 use store::StoreError;
 use tokio::sync::Semaphore;
 
@@ -171,11 +170,20 @@ impl Clip {
     }
 }
 
+/// What a plan was made of. All of it is compared: what one credential may see is never sent for another.
+#[derive(PartialEq)]
+struct PlanKey {
+    stream: StreamId,
+    request: Request,
+    /// Position and bytes of every fragment in it.
+    fragments: Box<[(Position, u32)]>,
+}
+
 /// Clips of all streams.
 pub(crate) struct Clips {
     hub: Arc<Hub>,
     /// The newest plans: a player asks for one file in many parts.
-    plans: Mutex<VecDeque<(u64, Arc<Plan>)>>,
+    plans: Mutex<VecDeque<(PlanKey, Arc<Plan>)>>,
     planning: Semaphore,
 }
 
@@ -195,16 +203,14 @@ impl Clips {
     /// See [`ClipError`].
     pub(crate) async fn progressive(&self, asker: Asker, request: Request) -> Result<Clip, ClipError> {
         let chosen = select::choose(&self.hub, asker, request).await?;
-        let mut hasher = DefaultHasher::new();
-        (asker.stream, request).hash(&mut hasher);
-        chosen.fragments.iter().for_each(|one| (one.info.position, one.info.body_len).hash(&mut hasher));
-        let key = hasher.finish();
-        if let Some(plan) = self.remembered(key) {
+        let fragments = chosen.fragments.iter().map(|one| (one.info.position, one.info.body_len)).collect();
+        let key = PlanKey { stream: asker.stream, request, fragments };
+        if let Some(plan) = self.remembered(&key) {
             return Ok(Clip { stream: asker.stream, form: Form::Progressive(plan) });
         }
         let _permit = self.planning.acquire().await.expect("the semaphore is never closed");
         let plan = Arc::new(progressive::plan(&self.hub, asker.stream, request, chosen).await?);
-        self.remember(key, plan.clone());
+        self.remember(key, &plan);
         Ok(Clip { stream: asker.stream, form: Form::Progressive(plan) })
     }
 
@@ -218,19 +224,20 @@ impl Clips {
         Ok(Clip { stream: asker.stream, form: Form::Fragmented(Arc::new(film)) })
     }
 
-    fn remembered(&self, key: u64) -> Option<Arc<Plan>> {
+    fn remembered(&self, key: &PlanKey) -> Option<Arc<Plan>> {
         let plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        plans.iter().find(|(of, _)| *of == key).map(|(_, plan)| plan.clone())
+        plans.iter().find(|(of, _)| of == key).map(|(_, plan)| plan.clone())
     }
 
-    fn remember(&self, key: u64, plan: Arc<Plan>) {
+    fn remember(&self, key: PlanKey, plan: &Arc<Plan>) {
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         plans.retain(|(of, _)| *of != key);
-        plans.push_back((key, plan));
-        let mut bytes: usize = plans.iter().map(|(_, plan)| plan.bytes_held()).sum();
+        plans.push_back((key, plan.clone()));
+        let held = |key: &PlanKey, plan: &Plan| size_of_val(&*key.fragments) + plan.bytes_held();
+        let mut bytes: usize = plans.iter().map(|(key, plan)| held(key, plan)).sum();
         while plans.len() > PLANS_MAX || bytes > PLANS_BYTES_MAX {
-            let Some((_, oldest)) = plans.pop_front() else { break };
-            bytes -= oldest.bytes_held();
+            let Some((key, oldest)) = plans.pop_front() else { break };
+            bytes -= held(&key, &oldest);
         }
     }
 }
