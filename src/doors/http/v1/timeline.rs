@@ -158,6 +158,8 @@ impl Merge {
             if hole > 0 {
                 let skipped = info.ordinal.0 != open.last.0 + 1;
                 let reason = match info.break_before {
+                    // The clock jumped away and came back: the fragments between lie elsewhere in time, outside this answer.
+                    Some(GapReason::TimeJumped) if skipped => GapReason::TimeJumped,
                     // Fragments between are missing from the stream: dropped or damaged, whatever came after.
                     _ if skipped => GapReason::Damaged,
                     Some(reason) => reason,
@@ -242,6 +244,12 @@ mod tests {
     fn missing_ordinals_are_damage_and_an_unexplained_hole_is_a_jump() {
         check(&[fragment(0, 0, None), fragment(5, 10, None)], 1, &[(0, 2), (10, 12)], &[(2, 10, "damaged")]);
         check(&[fragment(0, 0, None), fragment(1, 10, None)], 1, &[(0, 2), (10, 12)], &[(2, 10, "time_jumped")]);
+    }
+
+    #[test]
+    fn fragments_that_lie_elsewhere_in_time_are_no_damage() {
+        let run = [fragment(0, 0, None), fragment(5, 10, Some(GapReason::TimeJumped))];
+        check(&run, 1, &[(0, 2), (10, 12)], &[(2, 10, "time_jumped")]);
     }
 
     #[test]
