@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Access;
-use crate::catalog::{Catalog, CatalogError, Retention, Stream, StreamSettings};
+use crate::catalog::{Catalog, CatalogError, Stream, StreamSettings};
 use crate::config::load::{ConfigError, Sources, load};
 use crate::config::units::Listen;
 use crate::config::{Config, StreamEntry};
@@ -210,7 +210,7 @@ impl Running {
             reloads: reloads_in,
             config: RwLock::new(Arc::new(config)),
         });
-        take_streams(&app, &app.config()).map_err(ServeError::Streams)?;
+        take_streams(&app, None, &app.config()).map_err(ServeError::Streams)?;
 
         let rtsp_door = Rtsp::new(publishing, rtsp_settings(&app.config()), crowd);
         let running =
@@ -533,11 +533,13 @@ fn agree_on_streams(catalog: &Catalog, store: &Store) -> Result<(), ServeError> 
     Ok(())
 }
 
-/// Creates and updates the streams of `[[stream]]`; how many of each.
-fn take_streams(app: &App, config: &Config) -> Result<(u32, u32), String> {
+/// Creates and updates the streams of `[[stream]]`; how many of each. With the configuration `before`, only what changed in it since is
+/// set: what the API set meanwhile stays.
+fn take_streams(app: &App, before: Option<&Config>, config: &Config) -> Result<(u32, u32), String> {
     let (mut created, mut updated) = (0, 0);
     for entry in &config.streams {
-        let outcome = take_stream(app, config, entry);
+        let before = before.and_then(|before| before.streams.iter().find(|old| old.name == entry.name));
+        let outcome = take_stream(app, config, before, entry);
         match outcome.map_err(|error| format!("[[stream]] {}: {}", entry.name, error.cause.unwrap_or(error.message)))? {
             Taken::Created => created += 1,
             Taken::Updated => updated += 1,
@@ -553,28 +555,52 @@ enum Taken {
     Same,
 }
 
-fn take_stream(app: &App, config: &Config, entry: &StreamEntry) -> Result<Taken, crate::doors::http::error::ApiError> {
+fn take_stream(
+    app: &App,
+    config: &Config,
+    before: Option<&StreamEntry>,
+    entry: &StreamEntry,
+) -> Result<Taken, crate::doors::http::error::ApiError> {
     let name = media::StreamName::new(&entry.name)?;
-    let settings = StreamSettings {
-        retention: Retention {
-            max_age: entry.retention.max_age.map(|age| age.0),
-            max_bytes: entry.retention.max_bytes.map(|size| size.0),
-        },
-        on_second_publisher: entry.on_second_publisher,
-        producer_clock: entry.producer_clock,
-        tags: entry.tags.clone(),
+    let Some(stream) = app.catalog.stream(&name) else {
+        app.create_stream(&name, entry.settings(), config.limits.streams as usize)?;
+        return Ok(Taken::Created);
     };
-    match app.catalog.stream(&name) {
-        None => {
-            app.create_stream(&name, settings, config.limits.streams as usize)?;
-            Ok(Taken::Created)
+    let mut taken = Taken::Same;
+    let take = |settings: &mut StreamSettings| {
+        let wanted = with_changes(settings, before.map(StreamEntry::settings), entry.settings());
+        if *settings != wanted {
+            (*settings, taken) = (wanted, Taken::Updated);
         }
-        Some(stream) if stream.settings != settings => {
-            app.catalog.update_stream(stream.id, settings)?;
-            Ok(Taken::Updated)
-        }
-        Some(_) => Ok(Taken::Same),
+        Ok(())
+    };
+    // Looked at first, as most reloads change nothing; the transaction decides.
+    if with_changes(&stream.settings, before.map(StreamEntry::settings), entry.settings()) != stream.settings {
+        app.catalog.update_stream(stream.id, take)?;
     }
+    Ok(taken)
+}
+
+/// The settings `now`, with those of the file that it did not have `before`.
+fn with_changes(now: &StreamSettings, before: Option<StreamSettings>, file: StreamSettings) -> StreamSettings {
+    let Some(before) = before else { return file };
+    let mut settings = now.clone();
+    if before.retention.max_age != file.retention.max_age {
+        settings.retention.max_age = file.retention.max_age;
+    }
+    if before.retention.max_bytes != file.retention.max_bytes {
+        settings.retention.max_bytes = file.retention.max_bytes;
+    }
+    if before.on_second_publisher != file.on_second_publisher {
+        settings.on_second_publisher = file.on_second_publisher;
+    }
+    if before.producer_clock != file.producer_clock {
+        settings.producer_clock = file.producer_clock;
+    }
+    if before.tags != file.tags {
+        settings.tags = file.tags;
+    }
+    settings
 }
 
 /// Takes certificates, limits and streams from the configuration again. Blocks.
@@ -584,7 +610,7 @@ fn reload(app: &App, sources: &Sources) -> Result<Reloaded, String> {
     let (config, needs_restart) = merge(&before, loaded.config);
     let fresh = app.certificate.as_ref().map(|certificate| certificate.read(&config.tls)).transpose();
     let fresh = fresh.map_err(|error| error.to_string())?;
-    let (streams_created, streams_updated) = take_streams(app, &config)?;
+    let (streams_created, streams_updated) = take_streams(app, Some(&before), &config)?;
     if let (Some(certificate), Some(fresh)) = (&app.certificate, fresh) {
         certificate.install(fresh);
     }
@@ -728,6 +754,19 @@ mod tests {
         config.webrtc.transcode = true;
         let settings = transcode_settings(&config);
         assert_eq!((settings.most, settings.pictures), (3, true));
+    }
+
+    #[test]
+    fn a_reload_sets_what_changed_in_the_file_and_leaves_what_the_api_set() {
+        let tags = |value: &str| std::collections::BTreeMap::from([("site".to_owned(), value.to_owned())]);
+        let file = StreamSettings { tags: tags("north"), ..StreamSettings::default() };
+        let mut patched = file.clone();
+        patched.retention.max_bytes = Some(9);
+        assert_eq!(with_changes(&patched, Some(file.clone()), file.clone()), patched);
+        let changed = StreamSettings { tags: tags("south"), ..file.clone() };
+        let both = StreamSettings { tags: tags("south"), ..patched.clone() };
+        assert_eq!(with_changes(&patched, Some(file.clone()), changed), both);
+        assert_eq!(with_changes(&patched, None, file.clone()), file, "a start takes the file as it stands");
     }
 
     #[test]

@@ -76,6 +76,36 @@ pub(crate) struct StreamSettings {
     pub tags: BTreeMap<String, String>,
 }
 
+/// Shortest age that may be set: a typing error below it loses media.
+const AGE_MIN: Duration = Duration::from_secs(1);
+
+impl StreamSettings {
+    /// Refuses settings that are a mistake, wherever they come from.
+    ///
+    /// # Errors
+    /// A sentence for the person who set them.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.retention.max_age.is_some_and(|age| age < AGE_MIN) {
+            return Err("retention.max_age is at least 1s; without it media of any age is kept".into());
+        }
+        if self.retention.max_bytes == Some(0) {
+            return Err("retention.max_bytes is at least 1; without it any number of bytes is kept".into());
+        }
+        if self.tags.len() > 50 {
+            return Err("a stream has at most 50 tags".into());
+        }
+        for (key, value) in &self.tags {
+            if key.is_empty() || key.chars().count() > 128 || value.chars().count() > 256 {
+                return Err("a tag's key has 1 to 128 characters and its value at most 256".into());
+            }
+            if key.chars().chain(value.chars()).any(char::is_control) {
+                return Err("a tag has no control characters".into());
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A stream as the catalog knows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Stream {
@@ -98,6 +128,12 @@ pub(crate) enum CatalogError {
     TooManyStreams(usize),
     #[error("no such stream")]
     NoStream,
+    /// See [`StreamSettings::check`].
+    #[error("{0}")]
+    BadSettings(String),
+    /// Somebody else changed the settings meanwhile.
+    #[error("the settings of the stream changed meanwhile: read it again")]
+    Changed,
     #[error("no such token or key")]
     NoCredential,
     #[error("control.db has format {found}, this version knows up to {known}")]

@@ -127,6 +127,7 @@ impl Catalog {
         now: ServerTime,
         most: usize,
     ) -> Result<Stream, CatalogError> {
+        settings.check().map_err(CatalogError::BadSettings)?;
         let (id, name) = (StreamId::random(), name.clone());
         let stream = Stream { id, name, created: now, settings, retained_from: None, dropped: None };
         self.write_stream(id, |db| {
@@ -153,10 +154,21 @@ impl Catalog {
         adopted.map(drop)
     }
 
-    /// Replaces a stream's settings.
-    pub(crate) fn update_stream(&self, id: StreamId, settings: StreamSettings) -> Result<Stream, CatalogError> {
-        let json = to_json(&settings)?;
+    /// Changes a stream's settings from what they are, in one transaction: two changes at once are both made. Settings that `change`
+    /// fails on, or leaves wrong, stay as they were.
+    ///
+    /// # Errors
+    /// That of `change`; [`CatalogError::BadSettings`]; [`CatalogError::NoStream`].
+    pub(crate) fn update_stream(
+        &self,
+        id: StreamId,
+        change: impl FnOnce(&mut StreamSettings) -> Result<(), CatalogError>,
+    ) -> Result<Stream, CatalogError> {
         let updated = self.write_stream(id, |db| {
+            let mut settings = by_id(db, id)?.ok_or(CatalogError::NoStream)?.settings;
+            change(&mut settings)?;
+            settings.check().map_err(CatalogError::BadSettings)?;
+            let json = to_json(&settings)?;
             db.prepare_cached("UPDATE stream SET settings = ?3 WHERE tenant_id = ?1 AND stream_id = ?2")?
                 .execute(params![TENANT, id.0.as_bytes(), json])?;
             Ok(())
@@ -220,7 +232,7 @@ mod tests {
             retention: Retention { max_age: Some(Duration::from_micros(90_000_001)), max_bytes: Some(u64::MAX) },
             on_second_publisher: SecondPublisher::Takeover,
             producer_clock: ProducerClock::Arrival,
-            tags: BTreeMap::from([("site".to_owned(), "\"north\"\n".to_owned())]),
+            tags: BTreeMap::from([("site".to_owned(), "\"north\" \\ 北".to_owned())]),
         }
     }
 
@@ -234,13 +246,55 @@ mod tests {
         let catalog = Catalog::open(&folder.path().join("control.db")).unwrap();
         assert_eq!(catalog.stream(&name("gate")), Some(gate.clone()));
         assert_eq!(catalog.stream_by_id(gate.id), Some(gate.clone()));
-        let updated = catalog.update_stream(gate.id, StreamSettings::default()).unwrap();
+        let to_default = |settings: &mut StreamSettings| {
+            *settings = StreamSettings::default();
+            Ok(())
+        };
+        let updated = catalog.update_stream(gate.id, to_default).unwrap();
         assert_eq!(updated, Stream { settings: StreamSettings::default(), ..gate });
         catalog.delete_stream(gate.id).unwrap();
         assert_eq!(catalog.stream(&name("gate")), None);
         assert!(matches!(catalog.delete_stream(gate.id), Err(CatalogError::NoStream)));
-        assert!(matches!(catalog.update_stream(gate.id, settings()), Err(CatalogError::NoStream)));
+        assert!(matches!(catalog.update_stream(gate.id, to_default), Err(CatalogError::NoStream)));
         assert!(matches!(catalog.set_retained_from(gate.id, NOW, Position::default()), Err(CatalogError::NoStream)));
+    }
+
+    #[test]
+    fn changes_made_at_once_are_all_there_and_a_wrong_one_changes_nothing() {
+        let (_folder, catalog) = fresh();
+        let gate = catalog.create_stream(&name("gate"), StreamSettings::default(), NOW, 99).unwrap();
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let catalog = &catalog;
+                scope.spawn(move || {
+                    let add = |settings: &mut StreamSettings| {
+                        settings.tags.insert(format!("tag{number}"), String::new());
+                        Ok(())
+                    };
+                    catalog.update_stream(gate.id, add).unwrap();
+                });
+            }
+        });
+        let changed = catalog.stream_by_id(gate.id).unwrap();
+        assert_eq!(changed.settings.tags.len(), 8);
+        let wrong = [
+            StreamSettings { retention: Retention { max_bytes: Some(0), max_age: None }, ..StreamSettings::default() },
+            StreamSettings {
+                retention: Retention { max_bytes: None, max_age: Some(Duration::from_millis(999)) },
+                ..StreamSettings::default()
+            },
+            StreamSettings { tags: BTreeMap::from([(String::new(), String::new())]), ..StreamSettings::default() },
+        ];
+        for wrong in wrong {
+            let made = catalog.create_stream(&name("yard"), wrong.clone(), NOW, 99);
+            assert!(matches!(made, Err(CatalogError::BadSettings(_))), "{wrong:?}");
+            let set = |settings: &mut StreamSettings| {
+                *settings = wrong.clone();
+                Ok(())
+            };
+            assert!(matches!(catalog.update_stream(gate.id, set), Err(CatalogError::BadSettings(_))), "{wrong:?}");
+        }
+        assert_eq!((catalog.stream(&name("yard")), catalog.stream_by_id(gate.id)), (None, Some(changed)));
     }
 
     #[test]

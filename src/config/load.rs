@@ -254,23 +254,7 @@ fn check_streams(config: &Config) -> Result<(), String> {
         if !names.insert(name) {
             return Err(format!("[[stream]] {name} is there twice"));
         }
-        check_tags(&entry.tags).map_err(|message| format!("[[stream]] {name}: {message}"))?;
-    }
-    Ok(())
-}
-
-/// At most 50 tags; keys of 1 to 128 and values of at most 256 characters.
-pub(crate) fn check_tags(tags: &std::collections::BTreeMap<String, String>) -> Result<(), String> {
-    if tags.len() > 50 {
-        return Err("a stream has at most 50 tags".into());
-    }
-    for (key, value) in tags {
-        if key.is_empty() || key.chars().count() > 128 || value.chars().count() > 256 {
-            return Err("a tag's key has 1 to 128 characters and its value at most 256".into());
-        }
-        if key.chars().chain(value.chars()).any(char::is_control) {
-            return Err("a tag has no control characters".into());
-        }
+        entry.settings().check().map_err(|message| format!("[[stream]] {name}: {message}"))?;
     }
     Ok(())
 }
@@ -288,6 +272,20 @@ mod tests {
 
     use super::*;
     use crate::config::units::Listen;
+
+    #[test]
+    fn a_stream_of_the_file_is_checked_as_one_of_the_api_is() {
+        for (line, complaint) in [
+            ("retention = { max_bytes = 0 }", "retention.max_bytes"),
+            ("retention = { max_age = \"10ms\" }", "retention.max_age"),
+            ("tags = { \"\" = \"x\" }", "tag"),
+        ] {
+            let error = load_text(&format!("[[stream]]\nname = \"gate\"\n{line}\n"), &[], &[]).expect_err(line);
+            assert!(error.contains(complaint) && error.contains("gate"), "{error}");
+        }
+        load_text("[[stream]]\nname = \"gate\"\nretention = { max_bytes = 1, max_age = \"1s\" }\n", &[], &[])
+            .expect("fine");
+    }
 
     fn load_text(
         text: &str,

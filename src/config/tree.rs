@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::units::{Listen, PortRange, PublicAddress, Size, Span};
-use crate::catalog::{ProducerClock, SecondPublisher};
+use crate::catalog::{ProducerClock, Retention, SecondPublisher, StreamSettings};
 
 /// `kinora.toml`.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -379,6 +379,21 @@ pub(crate) struct StreamEntry {
     pub(crate) producer_clock: ProducerClock,
     #[serde(default)]
     pub(crate) tags: BTreeMap<String, String>,
+}
+
+impl StreamEntry {
+    /// As the catalog keeps them.
+    pub(crate) fn settings(&self) -> StreamSettings {
+        StreamSettings {
+            retention: Retention {
+                max_age: self.retention.max_age.map(|age| age.0),
+                max_bytes: self.retention.max_bytes.map(|size| size.0),
+            },
+            on_second_publisher: self.on_second_publisher,
+            producer_clock: self.producer_clock,
+            tags: self.tags.clone(),
+        }
+    }
 }
 
 /// `retention = { max_age = "7d", max_bytes = "100GB" }`

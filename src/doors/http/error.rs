@@ -51,7 +51,7 @@ pub(crate) enum Code {
     TracksChange,
     /// 406: nothing of what an offer lists can be taken or sent.
     NotAcceptable,
-    /// 412: the session is not as `If-Match` says.
+    /// 412: the session or the stream is not as `If-Match` says.
     PreconditionFailed,
     /// 428: the call needs `If-Match`.
     PreconditionRequired,
@@ -254,6 +254,8 @@ impl From<CatalogError> for ApiError {
         match error {
             CatalogError::Exists(_) => ApiError::new(Code::StreamExists, error.to_string()),
             CatalogError::TooManyStreams(_) => ApiError::new(Code::LimitReached, error.to_string()),
+            CatalogError::BadSettings(why) => ApiError::bad_request(why),
+            CatalogError::Changed => ApiError::new(Code::PreconditionFailed, error.to_string()),
             CatalogError::NoStream => ApiError::new(Code::StreamNotFound, error.to_string()),
             CatalogError::NoCredential => ApiError::new(Code::CredentialNotFound, error.to_string()),
             CatalogError::Newer { .. }

@@ -274,6 +274,50 @@ async fn a_stream_is_created_changed_listed_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_change_is_made_only_to_the_settings_that_if_match_names() {
+    let door = Door::open(Config::default());
+    let ask = async |method: &str, field: (&str, &str), body: Value| {
+        let request =
+            Request::builder().method(method).uri("/v1/streams/gate").header("content-type", "application/json");
+        let request = request.header("authorization", format!("Bearer {ADMIN}")).header(field.0, field.1);
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        let response = door.send(request.body(body).expect("a request")).await;
+        let tag = response.headers().get("etag").map(|tag| tag.to_str().expect("text").to_owned());
+        (response.status().as_u16(), tag.unwrap_or_default())
+    };
+    let north = || json!({"tags": {"site": "north"}});
+    let (status, first) = ask("GET", ("accept", "*/*"), Value::Null).await;
+    assert_eq!((status, first.is_empty()), (200, false));
+    assert_eq!(ask("GET", ("if-none-match", &first), Value::Null).await, (304, first.clone()));
+    assert_eq!(ask("PATCH", ("if-match", "\"other-tag\""), north()).await.0, 412);
+    assert_eq!(ask("PATCH", ("if-match", &format!("W/{first}")), north()).await.0, 412);
+    assert_eq!(ask("PATCH", ("if-match", ""), north()).await.0, 412);
+    let (status, second) = ask("PATCH", ("if-match", &format!("\"x\", {first}")), north()).await;
+    assert_eq!((status, second == first), (200, false));
+    assert_eq!(ask("GET", ("if-none-match", &first), Value::Null).await.0, 200);
+    assert_eq!(ask("PATCH", ("if-match", &first), json!({"tags": {}})).await.0, 412);
+    assert_eq!(ask("DELETE", ("if-match", &first), Value::Null).await.0, 412);
+    assert_eq!(ask("PATCH", ("if-match", "*"), json!({"producer_clock": "trust"})).await.0, 200);
+    let (_, stream) = door.admin("GET", "/v1/streams/gate", Value::Null).await;
+    assert_eq!((&stream["tags"], &stream["producer_clock"]), (&json!({"site": "north"}), &json!("trust")));
+    assert_eq!(ask("DELETE", ("if-match", &second), Value::Null).await.0, 412);
+    let (_, last) = ask("GET", ("accept", "*/*"), Value::Null).await;
+    assert_eq!(ask("DELETE", ("if-match", &last), Value::Null).await.0, 204);
+}
+
+#[tokio::test]
+async fn changes_at_once_are_all_made() {
+    let door = Door::open(Config::default());
+    let (tags, retention) = tokio::join!(
+        door.admin("PATCH", "/v1/streams/gate", json!({"tags": {"site": "north"}})),
+        door.admin("PATCH", "/v1/streams/gate", json!({"retention": {"max_bytes": 9}})),
+    );
+    assert_eq!((tags.0, retention.0), (StatusCode::OK, StatusCode::OK));
+    let (_, stream) = door.admin("GET", "/v1/streams/gate", Value::Null).await;
+    assert_eq!((&stream["tags"], &stream["retention"]["max_bytes"]), (&json!({"site": "north"}), &json!(9)));
+}
+
+#[tokio::test]
 async fn bad_input_gets_a_clear_error() {
     let door = Door::open(Config::default());
     let check = async |method: &str, path: &str, body: Value, status: u16, code: &str| {
@@ -293,6 +337,8 @@ async fn bad_input_gets_a_clear_error() {
     check("GET", "/v1/streams/gate/timeline?resolution=fast", Value::Null, 400, "bad_time").await;
     check("GET", "/v1/streams/gate/fragments?limit=0", Value::Null, 400, "bad_request").await;
     check("GET", "/v1/streams/gate/fragments?cursor=x", Value::Null, 400, "bad_request").await;
+    check("PATCH", "/v1/streams/gate", json!({"retention": {"max_bytes": 0}}), 400, "bad_request").await;
+    check("POST", "/v1/streams", json!({"name": "c", "retention": {"max_age": "1ms"}}), 400, "bad_request").await;
     check("POST", "/v1/streams", json!({"name": "c", "colour": "red"}), 400, "bad_request").await;
     check("POST", "/v1/streams", json!({"name": "x".repeat(300 << 10)}), 413, "too_large").await;
     check("POST", "/v1/tokens", json!({"streams": "a b"}), 400, "bad_request").await;

@@ -2,22 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Json as Answer;
 use axum::extract::State;
-use http::{Method, StatusCode};
-use media::{Codec, StreamName, Track};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, Method, StatusCode, header};
+use media::{Codec, StreamId, StreamName, Track};
 use serde::{Deserialize, Deserializer, Serialize};
+use sha2::{Digest, Sha256};
 use store::StreamIdentity;
 use utoipa::ToSchema;
 
 use super::blocking;
 use crate::auth::Action;
-use crate::catalog::{ProducerClock, Retention, SecondPublisher, Stream, StreamSettings};
-use crate::config::load::check_tags;
+use crate::catalog::{CatalogError, ProducerClock, Retention, SecondPublisher, Stream, StreamSettings};
 use crate::config::units::{Size, Span};
 use crate::doors::http::App;
+use crate::doors::http::byte_range::{header_value, is_known};
 use crate::doors::http::error::{ApiError, Code};
 use crate::doors::http::extract::{Json, Query};
 use crate::doors::http::route::{Caller, Needs, On, Route};
@@ -120,6 +122,24 @@ pub(crate) struct RetentionChange {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<u64>)]
     max_bytes: Option<Option<Size>>,
+}
+
+impl StreamChange {
+    fn apply(self, settings: &mut StreamSettings) {
+        if let Some(retention) = self.retention {
+            if let Some(age) = retention.max_age {
+                settings.retention.max_age = age.map(|age| age.0);
+            }
+            if let Some(bytes) = retention.max_bytes {
+                settings.retention.max_bytes = bytes.map(|size| size.0);
+            }
+        }
+        settings.on_second_publisher = self.on_second_publisher.unwrap_or(settings.on_second_publisher);
+        settings.producer_clock = self.producer_clock.unwrap_or(settings.producer_clock);
+        if let Some(tags) = self.tags {
+            settings.tags = tags;
+        }
+    }
 }
 
 /// Tells null from absent.
@@ -301,17 +321,44 @@ impl StreamInfo {
     }
 }
 
-/// Shortest and longest age that may be kept; a typing error in either direction loses media or fills disks.
-const AGE_MIN: Duration = Duration::from_secs(1);
+/// A stream with its tag. The first half of the tag is of the settings, which If-Match asks for; the second of the whole answer, which
+/// also says what goes on, so that a client that asks again never takes an old state for the present one.
+fn tagged(stream: &Stream, info: &StreamInfo, asked: Option<&HeaderMap>) -> Result<Response, ApiError> {
+    let body = serde_json::to_vec(info).map_err(|error| ApiError::hidden(Code::Internal, "internal error", error))?;
+    let etag = format!("\"{}-{}\"", settings_tag(stream.id, &stream.settings), short_hash(&body));
+    let mut response = match asked.is_some_and(|headers| is_known(headers, &etag)) {
+        true => StatusCode::NOT_MODIFIED.into_response(),
+        false => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+    };
+    response.headers_mut().insert(header::ETAG, header_value(&etag));
+    Ok(response)
+}
 
-fn check_retention(retention: &Retention) -> Result<(), ApiError> {
-    if retention.max_age.is_some_and(|age| age < AGE_MIN) {
-        return Err(ApiError::bad_request("retention.max_age is at least 1s; null keeps everything"));
-    }
-    if retention.max_bytes == Some(0) {
-        return Err(ApiError::bad_request("retention.max_bytes is at least 1; null keeps everything"));
-    }
-    Ok(())
+/// The same for the same settings of the same stream, in every life of the server.
+fn settings_tag(id: StreamId, settings: &StreamSettings) -> String {
+    let StreamSettings { retention, on_second_publisher, producer_clock, tags } = settings;
+    let age = retention.max_age.map(|age| age.as_micros().to_string());
+    let all =
+        serde_json::to_vec(&(id.to_string(), age, retention.max_bytes, on_second_publisher, producer_clock, tags));
+    short_hash(&all.expect("strings and numbers are JSON"))
+}
+
+fn short_hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether If-Match, if the request has it, names these settings (RFC 9110 section 13.1.1: a weak tag never does).
+fn is_wanted(if_match: &[String], id: StreamId, settings: &StreamSettings) -> bool {
+    let now = settings_tag(id, settings);
+    let names_it = |tag: &str| {
+        let halves = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).and_then(|tag| tag.split_once('-'));
+        tag == "*" || halves.is_some_and(|(settings, _)| settings == now)
+    };
+    if_match.is_empty() || if_match.iter().flat_map(|line| line.split(',')).any(|tag| names_it(tag.trim()))
+}
+
+fn if_match(headers: &HeaderMap) -> Vec<String> {
+    headers.get_all(header::IF_MATCH).iter().map(|line| String::from_utf8_lossy(line.as_bytes()).into_owned()).collect()
 }
 
 async fn create(
@@ -324,7 +371,6 @@ async fn create(
     if body.source.is_some() {
         return Err(ApiError::bad_request("source: pulling is not built yet; push the stream over RTSP instead"));
     }
-    check_tags(&body.tags).map_err(ApiError::bad_request)?;
     let settings = StreamSettings {
         retention: Retention {
             max_age: body.retention.max_age.map(|age| age.0),
@@ -334,7 +380,6 @@ async fn create(
         producer_clock: body.producer_clock,
         tags: body.tags,
     };
-    check_retention(&settings.retention)?;
     let most = app.config().limits.streams as usize;
     let made = app.clone();
     let stream = blocking(move || made.create_stream(&name, settings, most)).await?;
@@ -412,42 +457,38 @@ pub(super) fn page_limit(asked: Option<usize>, usual: usize, most: usize) -> Res
     }
 }
 
-async fn show(State(app): State<Arc<App>>, caller: Caller) -> Result<Answer<StreamInfo>, ApiError> {
+async fn show(State(app): State<Arc<App>>, caller: Caller, headers: HeaderMap) -> Result<Response, ApiError> {
     let stream = app.stream(caller.stream()?)?;
     let status = app.hub.status(stream.id).await?;
-    Ok(Answer(StreamInfo::of(&app, &stream, &status, &caller)))
+    tagged(&stream, &StreamInfo::of(&app, &stream, &status, &caller), Some(&headers))
 }
 
 async fn update(
     State(app): State<Arc<App>>,
     caller: Caller,
+    headers: HeaderMap,
     Json(change): Json<StreamChange>,
-) -> Result<Answer<StreamInfo>, ApiError> {
-    let stream = app.stream(caller.stream()?)?;
-    let mut settings = stream.settings.clone();
-    if let Some(retention) = change.retention {
-        if let Some(age) = retention.max_age {
-            settings.retention.max_age = age.map(|age| age.0);
-        }
-        if let Some(bytes) = retention.max_bytes {
-            settings.retention.max_bytes = bytes.map(|size| size.0);
-        }
-    }
-    settings.on_second_publisher = change.on_second_publisher.unwrap_or(settings.on_second_publisher);
-    settings.producer_clock = change.producer_clock.unwrap_or(settings.producer_clock);
-    if let Some(tags) = change.tags {
-        check_tags(&tags).map_err(ApiError::bad_request)?;
-        settings.tags = tags;
-    }
-    check_retention(&settings.retention)?;
+) -> Result<Response, ApiError> {
+    let id = app.stream(caller.stream()?)?.id;
+    let if_match = if_match(&headers);
     let catalog = app.catalog.clone();
-    let stream = blocking(move || catalog.update_stream(stream.id, settings)).await?;
-    let status = app.hub.status(stream.id).await?;
-    Ok(Answer(StreamInfo::of(&app, &stream, &status, &caller)))
+    let apply = move |settings: &mut StreamSettings| {
+        if !is_wanted(&if_match, id, settings) {
+            return Err(CatalogError::Changed);
+        }
+        change.apply(settings);
+        Ok(())
+    };
+    let stream = blocking(move || catalog.update_stream(id, apply)).await?;
+    let status = app.hub.status(id).await?;
+    tagged(&stream, &StreamInfo::of(&app, &stream, &status, &caller), None)
 }
 
-async fn delete(State(app): State<Arc<App>>, caller: Caller) -> Result<StatusCode, ApiError> {
+async fn delete(State(app): State<Arc<App>>, caller: Caller, headers: HeaderMap) -> Result<StatusCode, ApiError> {
     let stream = app.stream(caller.stream()?)?;
+    if !is_wanted(&if_match(&headers), stream.id, &stream.settings) {
+        return Err(CatalogError::Changed.into());
+    }
     tracing::info!(stream = %stream.name, by = caller.principal.id, request_id = %caller.origin.request_id, "stream deleted");
     // In a task of its own: a client that hangs up must not leave a stream half deleted.
     let deleting = tokio::spawn(async move {
