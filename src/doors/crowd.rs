@@ -1,5 +1,6 @@
 //! Everybody who is connected over TCP, over all doors: so many that the store keeps its files, cameras find room when
-//! viewers crowd, and strangers of one network leave room for others.
+//! viewers crowd, and strangers of one network leave room for others. When that network's share is used up, its oldest stranger
+//! makes room for the newest: a client that shows its credential at once gets in, however many idle strangers are around it.
 //!
 //! WebRTC's peers share one socket, and have limits of their own (`webrtc`).
 
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio_util::sync::CancellationToken;
 
 use crate::auth::network;
 use crate::config::tree::Limits;
@@ -39,12 +41,12 @@ impl Door {
     }
 }
 
-/// Why a connection is closed as soon as it comes.
+/// Why a connection is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Full {
     /// As many are connected as may be.
     Connections,
-    /// As many of its network are that have shown no credential.
+    /// As many of its network are that have shown no credential. The oldest of them makes room, if there is one.
     Strangers,
 }
 
@@ -76,10 +78,18 @@ pub(crate) struct Crowd {
 #[derive(Default)]
 struct Places {
     taken: HashMap<Door, u32>,
-    /// By network, whether each connection has shown a credential.
-    by_network: HashMap<IpAddr, Vec<Arc<AtomicBool>>>,
+    /// The connections of each network, oldest first.
+    by_network: HashMap<IpAddr, Vec<Mate>>,
     /// When it was last said that connections are refused, and how many were since.
     refused: HashMap<(Door, Full), (Option<Instant>, u64)>,
+}
+
+/// One connection of a network.
+struct Mate {
+    /// Whether it has shown a credential.
+    known: Arc<AtomicBool>,
+    /// Tells it to make room.
+    displaced: CancellationToken,
 }
 
 /// A connection's place; dropping it frees it.
@@ -88,9 +98,15 @@ pub(crate) struct Place {
     door: Door,
     network: IpAddr,
     known: Arc<AtomicBool>,
+    displaced: CancellationToken,
 }
 
 impl Place {
+    /// Cancelled when this stranger must end, to make room for another of its network.
+    pub(crate) fn displaced(&self) -> CancellationToken {
+        self.displaced.clone()
+    }
+
     /// The connection has shown a right credential: it does not count among strangers any more.
     pub(crate) fn known(&self) {
         self.known.store(true, Ordering::Relaxed);
@@ -121,14 +137,21 @@ impl Crowd {
     ) -> Result<Place, Full> {
         let network = network(address);
         let mut places = self.places();
-        if let Err(full) = places.look(door, network, limits.connections.min(self.most), limits.unauthenticated_per_ip)
-        {
-            places.refuse(door, full, network);
-            return Err(full);
+        if !places.has_room(door, limits.connections.min(self.most)) {
+            places.refuse(door, Full::Connections, network);
+            return Err(Full::Connections);
         }
-        places.by_network.entry(network).or_default().push(known.clone());
+        if !places.has_room_for_strangers(network, limits.unauthenticated_per_ip) {
+            places.refuse(door, Full::Strangers, network);
+            if !places.displace(network) {
+                return Err(Full::Strangers);
+            }
+        }
+        let displaced = CancellationToken::new();
+        let mate = Mate { known: known.clone(), displaced: displaced.clone() };
+        places.by_network.entry(network).or_default().push(mate);
         places.change(door, 1);
-        Ok(Place { crowd: self.clone(), door, network, known })
+        Ok(Place { crowd: self.clone(), door, network, known, displaced })
     }
 
     fn places(&self) -> MutexGuard<'_, Places> {
@@ -136,20 +159,33 @@ impl Crowd {
     }
 }
 
+impl Mate {
+    fn is_stranger(&self) -> bool {
+        !self.known.load(Ordering::Relaxed)
+    }
+}
+
 impl Places {
-    fn look(&self, door: Door, network: IpAddr, most: u32, strangers_most: u32) -> Result<(), Full> {
+    fn has_room(&self, door: Door, most: u32) -> bool {
         let taken: u32 = self.taken.values().sum();
         let of_door = self.taken.get(&door).copied().unwrap_or(0);
-        let room = match door {
+        match door {
             Door::Rtsp => taken < most,
             Door::Http => taken < most && of_door < most - most / CAMERAS_SHARE,
-        };
-        if !room {
-            return Err(Full::Connections);
         }
+    }
+
+    fn has_room_for_strangers(&self, network: IpAddr, most: u32) -> bool {
         let mates = self.by_network.get(&network).map_or(&[][..], Vec::as_slice);
-        let strangers = mates.iter().filter(|known| !known.load(Ordering::Relaxed)).count();
-        if strangers >= strangers_most as usize { Err(Full::Strangers) } else { Ok(()) }
+        mates.iter().filter(|mate| mate.is_stranger()).count() < most as usize
+    }
+
+    /// Tells the oldest stranger of a network to end; false when there is none.
+    fn displace(&mut self, network: IpAddr) -> bool {
+        let Some(mates) = self.by_network.get_mut(&network) else { return false };
+        let Some(oldest) = mates.iter().position(Mate::is_stranger) else { return false };
+        mates.remove(oldest).displaced.cancel();
+        true
     }
 
     fn refuse(&mut self, door: Door, full: Full, network: IpAddr) {
@@ -173,7 +209,8 @@ impl Places {
             ),
             Full::Strangers => tracing::warn!(
                 door, refused, %network,
-                "connections are refused: too many of this network have shown no credential (limits.unauthenticated_per_ip)"
+                "connections are closed, the oldest first: too many of this network have shown no credential \
+                 (limits.unauthenticated_per_ip)"
             ),
         }
     }
@@ -190,7 +227,7 @@ impl Drop for Place {
         let mut places = self.crowd.places();
         places.change(self.door, -1);
         if let Some(mates) = places.by_network.get_mut(&self.network) {
-            mates.retain(|mate| !Arc::ptr_eq(mate, &self.known));
+            mates.retain(|mate| !Arc::ptr_eq(&mate.known, &self.known));
             if mates.is_empty() {
                 places.by_network.remove(&self.network);
             }
@@ -212,16 +249,25 @@ mod tests {
         let limits = Limits { unauthenticated_per_ip: 2, ..Limits::default() };
         let enter = |address: &str| enter(&crowd, &limits, Door::Http, address);
         let first = enter("192.0.2.1").expect("room");
-        let _second = enter("::ffff:192.0.2.200").expect("the same network, written in another way");
-        assert_eq!(enter("192.0.2.3").err(), Some(Full::Strangers));
-        let _other = enter("198.51.100.1").expect("another network");
+        let second = enter("::ffff:192.0.2.200").expect("the same network, written in another way");
+        let other = enter("198.51.100.1").expect("another network");
         first.known();
-        let _third = enter("192.0.2.3").expect("one of them is no stranger now");
-        let _v6 = [enter("2001:db8:0:a01::1").expect("room"), enter("2001:db8:0:aff::2").expect("room")];
-        assert_eq!(enter("2001:db8:0:a77::3").err(), Some(Full::Strangers), "all of a /56");
-        assert_eq!(crowd.count(), 6);
-        drop(first);
-        assert_eq!(crowd.count(), 5);
+        let third = enter("192.0.2.3").expect("one of them is no stranger now");
+        assert!(!second.displaced().is_cancelled());
+        let fourth = enter("192.0.2.4").expect("the oldest stranger makes room");
+        assert!(second.displaced().is_cancelled() && !first.displaced().is_cancelled());
+        drop(second);
+        let fifth = enter("192.0.2.5").expect("and the next");
+        let displaced = [&first, &third, &fourth, &other].map(|place| place.displaced().is_cancelled());
+        assert_eq!(displaced, [false, true, false, false]);
+        let v6 = [enter("2001:db8:0:a01::1").expect("room"), enter("2001:db8:0:aff::2").expect("room")];
+        let _sixth = enter("2001:db8:0:a77::3").expect("all of a /56");
+        assert!(v6[0].displaced().is_cancelled() && !v6[1].displaced().is_cancelled());
+        fourth.known();
+        fifth.known();
+        let limits = Limits { unauthenticated_per_ip: 0, ..Limits::default() };
+        let refused = crowd.enter(Door::Http, "192.0.2.9".parse().expect("an address"), &limits, Arc::default());
+        assert_eq!(refused.err(), Some(Full::Strangers), "those that are known make no room");
     }
 
     #[test]

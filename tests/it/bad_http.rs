@@ -323,7 +323,7 @@ fn clients_that_dawdle_are_closed_and_others_served() {
             }
         });
     });
-    // A crowd from one address beyond its share: turned away at once, others are not.
+    // A crowd from one address beyond its share: its oldest make room, and others are served.
     let crowd: Vec<TcpStream> = (0..400).filter_map(|_| TcpStream::connect(plain.as_str()).ok()).collect();
     let mut other = from([127, 0, 0, 3], &plain);
     other.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("send");

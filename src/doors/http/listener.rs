@@ -81,7 +81,10 @@ impl Listener {
             let one = One { limits, connection, router: router.clone(), stop: stop.clone(), now: now.clone() };
             let acceptor = acceptor.clone();
             connections.spawn(async move {
-                one.run(socket, acceptor).await;
+                let displaced = place.displaced();
+                if displaced.run_until_cancelled(one.run(socket, acceptor)).await.is_none() {
+                    tracing::debug!(%peer, "connection ended: it made room for another stranger of its network");
+                }
                 drop(place);
             });
         }

@@ -60,6 +60,8 @@ enum End {
     Wire(WireError),
     Flooded,
     NoCredential,
+    /// It made room for another stranger of its network.
+    Displaced,
     /// The credential that the session came with is no longer in force.
     Revoked,
     Silent,
@@ -76,6 +78,7 @@ enum Event {
     Datagrams,
     Tick,
     Ended(Ended),
+    Displaced,
     Shutdown,
 }
 
@@ -149,6 +152,7 @@ impl Connection {
         let wake = self.wake();
         self.buffer.reserve(if self.recording.is_some() { READ_BYTES } else { IDLE_READ_BYTES });
         let datagrams = udp::ready(&self.pairs);
+        let displaced = self.place.displaced();
         let recording = &mut self.recording;
         let ended = async {
             match recording {
@@ -161,6 +165,7 @@ impl Connection {
             () = datagrams => Event::Datagrams,
             ended = ended => Event::Ended(ended),
             () = tokio::time::sleep_until(wake.into()) => Event::Tick,
+            () = displaced.cancelled(), if self.permit.is_none() => Event::Displaced,
             () = shutdown.cancelled() => Event::Shutdown,
         }
     }
@@ -203,6 +208,7 @@ impl Connection {
             }
             Event::Tick => self.tick()?,
             Event::Ended(ended) => return Err(End::Publisher(ended)),
+            Event::Displaced => return Err(End::Displaced),
             Event::Shutdown => return Err(End::Shutdown),
         }
         self.deliver().await
@@ -551,6 +557,7 @@ impl std::fmt::Display for End {
             End::OtherVersion => f.write_str("another version of RTSP than 1.0"),
             End::NothingDescribed => f.write_str("no track could be described"),
             End::Publisher(ended) => write!(f, "{ended}"),
+            End::Displaced => f.write_str("it made room for another stranger of its network"),
             End::Shutdown => f.write_str("the server is stopping"),
         }
     }

@@ -138,9 +138,11 @@ impl Rtsp {
         match tls {
             None => connection::run(self, stream, about, place, shutdown).await,
             Some(acceptor) => {
-                let handshake =
-                    tokio::time::timeout(self.settings().limits.unauthenticated_lifetime.0, acceptor.accept(stream));
-                match handshake.await {
+                let patience = self.settings().limits.unauthenticated_lifetime.0;
+                let displaced = place.displaced();
+                let shaken = displaced.run_until_cancelled(acceptor.accept(stream));
+                let Some(handshake) = tokio::time::timeout(patience, shaken).await.transpose() else { return };
+                match handshake {
                     Ok(Ok(stream)) => Box::pin(connection::run(self, stream, about, place, shutdown)).await,
                     Ok(Err(error)) => debug!(%peer, %error, "rtsp: tls handshake"),
                     Err(_) => debug!(%peer, "rtsp: tls handshake took too long"),
