@@ -38,13 +38,25 @@ test("a login link signs in and leaves no token in the address", async () => {
   await page.locator(".state.live").waitFor();
 });
 
-test("a login link opened where somebody is signed in changes to its token", async () => {
+test("a login link opened where somebody is signed in asks before it replaces the token", async () => {
   const other = await server.call("POST", "/v1/tokens", { label: "other", streams: "nothing", actions: ["read_stream"] });
+  const kept = () => page.evaluate(() => localStorage.getItem("kinora.token"));
+  const asked = page.getByRole("dialog", { name: "Sign in with another token?" });
   await page.goto(`${server.http}/#token=${other.token}`);
+  await asked.getByRole("button", { name: "Cancel" }).click();
+  await page.locator(".state.live").waitFor();
+  assert.equal(await kept(), server.admin);
+  await page.goto(`${server.http}/#token=${server.admin}`);
+  await page.locator(".state.live").waitFor();
+  assert.equal(await asked.count(), 0, "the token that is kept already is no question");
+  await page.goto(`${server.http}/#token=${other.token}`);
+  await asked.getByRole("button", { name: "Replace my token" }).click();
   await page.getByText("No streams yet").waitFor();
+  assert.equal(await kept(), other.token);
   await console.go("server");
   await page.getByText("This token may not see the server").waitFor();
   await page.goto(`${server.http}/#token=${server.admin}`);
+  await asked.getByRole("button", { name: "Replace my token" }).click();
   await page.locator(".state.live").waitFor();
   assert.ok(!page.url().includes("kin_"), page.url());
   console.problems.length = 0; // The browser reports the 403s itself.

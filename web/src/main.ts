@@ -7,15 +7,17 @@ import { serverPage } from "./pages/server";
 import { signInPage } from "./pages/sign-in";
 import { streamPage } from "./pages/stream";
 import { streamsPage } from "./pages/streams";
-import { signOut, takeTokenFromLink, token } from "./session";
+import { setToken, signOut, takeTokenFromLink, token } from "./session";
 import { applyTheme } from "./theme";
+import { confirm } from "./widgets/dialog";
+import { words } from "./words";
 
 const root = document.querySelector<HTMLElement>("#page")!;
 const bar = document.querySelector<HTMLElement>("#head")!;
 let shown = new AbortController();
 
 function show(): void {
-  takeTokenFromLink();
+  const linked = takeTokenFromLink();
   shown.abort();
   shown = new AbortController();
   root.replaceChildren();
@@ -38,6 +40,17 @@ function show(): void {
   else if (name !== undefined) streamPage(page, name);
   else if (place === "server") serverPage(page);
   else streamsPage(page);
+  if (linked !== undefined) askBeforeReplacing(linked);
+}
+
+/** A login link was opened where another token is kept. */
+function askBeforeReplacing(linked: string): void {
+  const { title, text, button } = words.signIn.replace;
+  confirm(title, text, button, shown.signal, async () => {
+    setToken(linked);
+    // The dialog closes with the page that is left.
+    show();
+  });
 }
 
 function signIn(refused = false): void {

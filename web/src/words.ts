@@ -24,6 +24,11 @@ export const words = {
     field: "Token",
     button: "Sign in",
     where: "The admin token is in the file admin-token in the server's data folder.",
+    replace: {
+      title: "Sign in with another token?",
+      text: "This browser is signed in already. The link that was opened carries another token, which would replace yours. Go on only if you trust where the link came from.",
+      button: "Replace my token",
+    },
     refused: "The server does not accept this token. It may be mistyped, expired or revoked.",
   },
   streams: {
