@@ -4,6 +4,7 @@
 // picture that arrives drops what was asked before it. So the picture follows the pointer as fast as the server
 // answers, and no queue builds up.
 
+import { serverNow } from "./clock";
 import { Refused, isAbort, send } from "./api";
 import { picturePath, type PictureOptions } from "./addresses";
 
@@ -96,7 +97,7 @@ export class Pictures {
     const time = Date.parse(answer.headers.get("kinora-time") ?? "");
     const loaded = {
       blob: await answer.blob(),
-      time: Number.isNaN(time) ? (at === "latest" ? Date.now() : at) : time,
+      time: Number.isNaN(time) ? (at === "latest" ? serverNow() : at) : time,
       exact: answer.headers.get("kinora-exact") !== "false",
     };
     if (at !== "latest") {

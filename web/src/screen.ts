@@ -6,6 +6,7 @@
 //                play the stream's format
 //   still        one picture stands
 
+import { serverNow } from "./clock";
 import { Refused } from "./api";
 import { el } from "./dom";
 import { Pictures, type Picture } from "./pictures";
@@ -43,7 +44,7 @@ export class Screen {
     private readonly changed: (way: Way) => void,
     private readonly problem: (text: string) => void,
   ) {
-    this.player = new Player(problem, () => this.freeze(), () => changed(this.way), () => this.slides(Date.now(), 1, true));
+    this.player = new Player(problem, () => this.freeze(), () => changed(this.way), () => this.slides(serverNow(), 1, true));
     this.element = el("div", { class: "screen" }, this.player.video, this.still, this.cover);
     this.pictures = new Pictures(name, (picture, wish) => this.draw(picture, wish.at, wish.number), (error) => this.missing(error));
     const { video } = this.player;
@@ -97,7 +98,7 @@ export class Screen {
   }
 
   live(): void {
-    if (!this.player.canPlayLive()) return this.slides(Date.now(), 1, true);
+    if (!this.player.canPlayLive()) return this.slides(serverNow(), 1, true);
     if (this.way === "live" && this.player.isWatching()) return;
     this.begin("live");
     this.held = undefined;
@@ -145,7 +146,7 @@ export class Screen {
       // What is live cannot wait: its picture stays, and from there the recording goes on.
       this.leave();
       this.begin("still");
-      this.at = at ?? Date.now();
+      this.at = at ?? serverNow();
       this.changed(this.way);
     } else if (this.way === "live" || this.way === "past") {
       this.held = at;
@@ -198,7 +199,7 @@ export class Screen {
     [this.at, this.speed, this.slideLive, this.ticked] = [at, speed, live, performance.now()];
     const tick = (): void => {
       const now = performance.now();
-      this.at = live ? this.at : Math.min(Date.now(), this.at + (now - this.ticked) * this.speed);
+      this.at = live ? this.at : Math.min(serverNow(), this.at + (now - this.ticked) * this.speed);
       this.ticked = now;
       const near = Math.abs(speed) > 1 || speed < 0;
       this.pictures.want(live ? "latest" : Math.round(this.at), { ...(near ? { pick: "key" } : {}), width: this.width(960) });

@@ -2,6 +2,8 @@
 //
 // Here also: calendar arithmetic in that zone, which the ruler of the timeline and the date picker need.
 
+import { serverNow } from "./clock";
+
 const key = "kinora.zone";
 const stored = localStorage.getItem(key);
 let utc = stored === "utc";
@@ -51,7 +53,7 @@ export const fine = (at: number): string => format("fine", { ...clockParts, frac
 export const time = (at: number): string => format("time", { year: "numeric", month: "short", day: "numeric", ...clockParts }, at);
 
 /** A time beside now: the day is said only when it is another one. */
-export const near = (at: number): string => (day(at) === day(Date.now()) ? clock(at) : time(at));
+export const near = (at: number): string => (day(at) === day(serverNow()) ? clock(at) : time(at));
 
 /** Midnight at or before `at`, moved by whole `days` of the calendar. */
 export function midnight(at: number, days = 0): number {

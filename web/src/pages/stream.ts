@@ -1,5 +1,6 @@
 // One stream: what it shows now or showed then, the timeline, export, addresses, details.
 
+import { serverNow } from "../clock";
 import { api, Refused, type Stream } from "../api";
 import { el } from "../dom";
 import { icon } from "../icons";
@@ -56,12 +57,12 @@ export function streamPage(page: Page, name: string): void {
   });
   const goLive = (): void => {
     if (stream?.state === "live") screen.live();
-    timeline.place(Date.now(), true);
-    timeline.show(Date.now(), timeline.shown().to - timeline.shown().from, 0.9);
+    timeline.place(serverNow(), true);
+    timeline.show(serverNow(), timeline.shown().to - timeline.shown().from, 0.9);
   };
   /** Shows that time: playing on when it plays, else as a picture. */
   const goTo = (at: number): void => {
-    const time = Math.min(at, Date.now());
+    const time = Math.min(at, serverNow());
     if (screen.isPlaying() && screen.rate() >= 1 && screen.canPlay()) screen.playFrom(time);
     else screen.stand(time, false);
     timeline.place(time, false);
@@ -179,7 +180,7 @@ export function streamPage(page: Page, name: string): void {
 
 /** Shows all of a young stream, and the newest day of an old one. */
 function fit(timeline: TimelineBar, stream: Stream): void {
-  const end = stream.state === "live" || stream.last_time === null ? Date.now() : Date.parse(stream.last_time);
+  const end = stream.state === "live" || stream.last_time === null ? serverNow() : Date.parse(stream.last_time);
   const age = end - (stream.first_time === null ? end : Date.parse(stream.first_time));
   timeline.show(end, Math.min(spanMax, Math.max(spanMin, age * 1.2)), 0.9);
 }

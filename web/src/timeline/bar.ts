@@ -1,5 +1,6 @@
 // The timeline as people use it: drag to scrub, drag the ruler or turn the wheel to move, wheel or pinch to zoom, keys.
 
+import { serverNow } from "../clock";
 import { el } from "../dom";
 import { themeChanged } from "../theme";
 import { words } from "../words";
@@ -35,7 +36,7 @@ export class TimelineBar {
   private readonly hover: HoverCard;
   readonly element: HTMLElement;
   readonly recorded: Recorded;
-  private view: View = around(Date.now(), 3_600_000, 0.9);
+  private view: View = around(serverNow(), 3_600_000, 0.9);
   private colour: Colours | undefined;
   private playhead: number | undefined;
   private live = false;
@@ -251,7 +252,7 @@ export class TimelineBar {
     this.draw();
   }
 
-  private within = (at: number): number => Math.min(Math.max(at, this.view.from), Math.min(this.view.to, Date.now()));
+  private within = (at: number): number => Math.min(Math.max(at, this.view.from), Math.min(this.view.to, serverNow()));
 
   private setRange(range: Piece): void {
     this.range = range;

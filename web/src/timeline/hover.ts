@@ -1,5 +1,6 @@
 // The card that stands over the timeline where the pointer is: time, and the picture of then or why there is none.
 
+import { serverNow } from "../clock";
 import { el } from "../dom";
 import { Pictures } from "../pictures";
 import { words } from "../words";
@@ -36,7 +37,7 @@ export class HoverCard {
   show(at: number, x: number, wide: number, recorded: boolean, reason: string | undefined, pixelMs: number): void {
     this.element.hidden = false;
     this.time.textContent = pixelMs < 50 ? zone.fine(at) : zone.near(at);
-    this.why.textContent = recorded ? "" : at > Date.now() ? words.stream.future : words.stream.gap(reason);
+    this.why.textContent = recorded ? "" : at > serverNow() ? words.stream.future : words.stream.gap(reason);
     this.why.hidden = recorded;
     this.canvas.hidden = !recorded || !this.drawn;
     const half = this.element.offsetWidth / 2;

@@ -1,5 +1,6 @@
 // Draws the timeline on a canvas: ruler, recorded spans, gaps, the selected range, the playhead.
 
+import { serverNow } from "../clock";
 import { words } from "../words";
 import type { Hole, Piece } from "./recorded";
 import { marks, span, type View } from "./view";
@@ -74,7 +75,7 @@ export function paint(canvas: HTMLCanvasElement, scene: Scene, colour: Colours):
   track(context, scene, colour, width, height, x);
   if (scene.selection !== undefined) selection(context, scene.selection, colour, width, height, x);
   if (scene.hover !== undefined) line(context, x(scene.hover), rulerHeight, height, colour.soft, 1);
-  const now = x(Date.now());
+  const now = x(serverNow());
   if (now >= 0 && now <= width) line(context, now, trackTop - 4, height - trackBottom + 4, colour.live, 1.5);
   if (scene.playhead !== undefined) playhead(context, x(scene.playhead), scene.live ? colour.live : colour.ink, colour.card, height);
 }

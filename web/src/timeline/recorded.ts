@@ -3,6 +3,7 @@
 // The near layer is three times what is shown, as fine as its pixels. The far layer is two months, as coarse as ten
 // minutes: it is drawn until the near one is there, and knows the reason of a gap that is longer than what is shown.
 
+import { serverNow } from "../clock";
 import { api, isAbort, type Gap } from "../api";
 import { span, spanMax, type View } from "./view";
 
@@ -101,7 +102,7 @@ export class Recorded {
 
   private covers(layer: Layer | undefined, view: View, resolution: number): boolean {
     if (layer === undefined || !fits(layer, layer.resolution, view, resolution)) return false;
-    return view.to < layer.asked || Date.now() - layer.asked < (layer === this.far ? farFreshMs : freshMs);
+    return view.to < layer.asked || serverNow() - layer.asked < (layer === this.far ? farFreshMs : freshMs);
   }
 
   private async askNear(view: View, resolution: number): Promise<void> {
@@ -137,7 +138,7 @@ export class Recorded {
   }
 
   private async ask(wanted: View, resolution: number, signal: AbortSignal): Promise<Layer> {
-    const asked = Date.now();
+    const asked = serverNow();
     const found = await api.timeline(this.name, wanted.from, wanted.to, resolution, signal);
     const piece = ({ from, to }: { from: string; to: string }): Piece => ({ from: Date.parse(from), to: Date.parse(to) });
     const spans = found.spans.map(piece).sort((a, b) => a.from - b.from);

@@ -1,5 +1,6 @@
 // The part of time that the timeline shows, from a second to a month, and where its ruler has marks. Pure.
 
+import { serverNow } from "../clock";
 import * as zone from "../zone";
 
 export interface View {
@@ -21,7 +22,7 @@ const beyondNow = 0.5;
 export const span = ({ from, to }: View): number => to - from;
 
 function placed(from: number, length: number): View {
-  const latest = Date.now() + beyondNow * length - length;
+  const latest = serverNow() + beyondNow * length - length;
   const start = Math.max(0, Math.min(from, latest));
   return { from: start, to: start + length };
 }

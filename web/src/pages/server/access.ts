@@ -1,5 +1,6 @@
 // Tokens and keys: what there is, new ones, and taking them back.
 
+import { serverNow } from "../../clock";
 import { Refused, api, type Credential } from "../../api";
 import { el } from "../../dom";
 import { icon } from "../../icons";
@@ -102,7 +103,7 @@ export class AccessCard {
   }
 }
 
-const hasEnded = ({ revoked, expires }: Credential): boolean => revoked !== null || (expires !== null && Date.parse(expires) <= Date.now());
+const hasEnded = ({ revoked, expires }: Credential): boolean => revoked !== null || (expires !== null && Date.parse(expires) <= serverNow());
 
 function may({ kind, actions, playback }: Credential): string {
   if (kind === "publish_secret") return words.access.actions["publish"]!;

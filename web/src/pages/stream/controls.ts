@@ -1,5 +1,6 @@
 // The player's controls, and what it shows: live, a recording, a picture.
 
+import { serverNow } from "../../clock";
 import { el } from "../../dom";
 import { iconButton, reface } from "../../icons";
 import type { Screen } from "../../screen";
@@ -78,7 +79,7 @@ export class Controls {
     const mode = screen.mode();
     this.time.textContent = at === undefined ? "" : mode === "still" ? zone.fine(at) : zone.clock(at);
     this.time.title = at === undefined ? "" : zone.time(at);
-    const old = at !== undefined && zone.day(at) !== zone.day(Date.now()) ? `${zone.shortDay(at)} · ` : "";
+    const old = at !== undefined && zone.day(at) !== zone.day(serverNow()) ? `${zone.shortDay(at)} · ` : "";
     this.what.textContent = mode === "nothing" ? "" : old + this.name();
     this.live.classList.toggle("on", screen.isLive());
     this.live.setAttribute("aria-pressed", String(screen.isLive()));

@@ -1,5 +1,6 @@
 // What stands under the timeline: zoom, shown span, date picker, jump to live.
 
+import { serverNow } from "../../clock";
 import { el } from "../../dom";
 import { iconButton } from "../../icons";
 import type { TimelineBar } from "../../timeline/bar";
@@ -38,10 +39,10 @@ export class TimelineTools {
       when,
       el("button", { type: "submit", class: "quiet" }, words.stream.at),
     );
-    when.value = zone.toInput(Date.now());
+    when.value = zone.toInput(serverNow());
     const show = (length: number) => (): void => {
       const { from, to } = timeline.shown();
-      const now = Date.now();
+      const now = serverNow();
       // What ends now goes on ending now.
       if (to >= now) timeline.show(now, length, 0.9);
       else timeline.show((from + to) / 2, length);
