@@ -181,11 +181,19 @@ impl Store {
     ) -> Result<(Store, RecoveryReport), StoreError> {
         let layout = Layout::new(&settings.root);
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let lock = prepare(&*disk, &layout)?;
-        let index = open_index(&layout)?;
+        let lock: Arc<dyn Lock> = prepare(&*disk, &layout)?.into();
         let blobs = Arc::new(FolderBlobs::new(disk.clone(), layout.streams()));
-        let ground = Ground { disk, blobs, index, clock };
-        let (core, report) = open_core(ground, settings, epoch, lock)?;
+        let open = |index| {
+            let ground = Ground { disk: disk.clone(), blobs: blobs.clone(), index, clock: clock.clone() };
+            open_core(ground, settings.clone(), epoch, Box::new(lock.clone()))
+        };
+        let (core, report) = match open(open_index(&layout)?) {
+            // Damage that opening it does not show: the blocks fill a new one.
+            Err(StoreError::Index(error @ (IndexError::Corrupt(_) | IndexError::Damaged { .. }))) => {
+                open(remade_index(&layout, &error)?)?
+            }
+            opened => opened?,
+        };
         let core = Arc::new(core);
         let volume = Volume::start(core.clone()).map_err(|error| disk_error("start threads", error))?;
         Ok((Store { core, volume: Arc::new(volume) }, report))
@@ -499,15 +507,24 @@ pub(crate) fn open_core(
 /// Opens `index.db`; one that is damaged is discarded, and the blocks fill a new one.
 pub(crate) fn open_index(layout: &Layout) -> Result<Arc<dyn Index>, StoreError> {
     let path = layout.index();
+    if SqliteIndex::is_marked(&path) {
+        return remade_index(layout, &IndexError::Corrupt("a look at it said so in the last life".into()));
+    }
     match SqliteIndex::open(&path) {
         Ok(index) => Ok(Arc::new(index)),
         Err(error @ IndexError::Newer { .. }) => Err(error.into()),
-        Err(error) => {
-            tracing::error!(%error, "index cannot be opened: it is discarded and rebuilt from the blocks");
-            SqliteIndex::discard(&path).map_err(|error| disk_error("discard index", error))?;
-            Ok(Arc::new(SqliteIndex::open(&path)?))
-        }
+        // The machine's fault, and not the file's.
+        Err(error @ IndexError::Database(_)) => Err(error.into()),
+        Err(error) => remade_index(layout, &error),
     }
+}
+
+/// A new `index.db`, since the one that was there cannot be used; the blocks fill it.
+fn remade_index(layout: &Layout, error: &IndexError) -> Result<Arc<dyn Index>, StoreError> {
+    tracing::error!(%error, "index.db is damaged: it is discarded and made again from the blocks");
+    let path = layout.index();
+    SqliteIndex::discard(&path).map_err(|error| disk_error("discard index", error))?;
+    Ok(Arc::new(SqliteIndex::open(&path)?))
 }
 
 #[cfg(test)]

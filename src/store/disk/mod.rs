@@ -66,6 +66,9 @@ pub trait File: Send + Sync + 'static {
 /// A held lock.
 pub trait Lock: Send + Sync {}
 
+/// Held by several: by the last of them to the end.
+impl Lock for Arc<dyn Lock> {}
+
 /// A name in a folder.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Listed {

@@ -68,9 +68,12 @@ pub struct BlockRow {
 /// Why the index could not answer. It can be deleted and rebuilt.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
-    /// The database refused.
+    /// The database refused: the disk, its locks, or memory.
     #[error("index: {0}")]
     Database(String),
+    /// The file is not what was written: it is a cache, and the blocks fill a new one at the next start.
+    #[error("index is damaged: {0}")]
+    Corrupt(String),
     /// A row that no version of ours wrote.
     #[error("index: damaged row of stream {stream}, block {first:?}: {what}")]
     Damaged {

@@ -577,3 +577,60 @@ fn a_clock_set_back_neither_deletes_more_than_asked_nor_stops_deletion() {
     let expiry = store.expiry(stream(1), clock.now(), age, None).expect("asks").expect("old");
     assert_eq!(expiry.through, acked[5].info.position);
 }
+
+/// A small generator, so that each seed damages the same bytes each time.
+fn numbers(seed: u64) -> impl FnMut(usize) -> usize {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    move |below| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as usize % below.max(1)
+    }
+}
+
+/// The index is a cache: whatever became of it, the store opens and has what the blocks have; at the next start at the latest,
+/// where only a look at a row shows the damage.
+#[test]
+fn an_index_that_is_damaged_anywhere_is_made_again() {
+    const STREAMS: std::ops::Range<u128> = 1..4;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("index.db");
+    let (store, _) = Store::open(settings(folder.path()), Epoch(1), clock()).expect("opens");
+    for number in STREAMS {
+        store.create_stream(&identity(number)).expect("creates");
+        let mut feed = Feed::new(1);
+        for _ in 0..20 {
+            wait(store.append(stream(number), feed.next())).expect("persisted");
+        }
+    }
+    store.close().expect("closes");
+    drop(store);
+    let whole = std::fs::read(&path).expect("the index");
+    for seed in 0..60 {
+        let mut next = numbers(seed + 1);
+        let mut bytes = whole.clone();
+        let page = next(bytes.len() / 4_096) * 4_096;
+        match seed % 4 {
+            0 => (0..3).for_each(|_| {
+                let at = next(bytes.len());
+                bytes[at] ^= 1 << next(8);
+            }),
+            1 => bytes[page..page + 4_096].fill(0),
+            2 => bytes[page..page + 4_096].iter_mut().for_each(|byte| *byte = next(256) as u8),
+            _ => bytes.truncate(next(bytes.len())),
+        }
+        SqliteIndex::discard(&path).expect("gone");
+        std::fs::write(&path, &bytes).expect("damaged");
+        let all_there = |life: u32| {
+            let epoch = Epoch(2 + 2 * seed as u32 + life);
+            let (store, _) = Store::open(settings(folder.path()), epoch, clock())
+                .unwrap_or_else(|error| panic!("seed {seed}, life {life}: {error}"));
+            let count = |number| store.select(stream(number), Select::After(Position::default()), 100);
+            let all = STREAMS.map(count).all(|found| found.is_ok_and(|found| found.len() == 20));
+            let _ = store.close();
+            all
+        };
+        assert!(all_there(0) || all_there(1), "seed {seed}");
+    }
+}

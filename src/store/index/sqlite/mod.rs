@@ -29,6 +29,15 @@ const READERS_IDLE_MAX: usize = 4;
 /// The WAL file is cut back to this size when a checkpoint has emptied it.
 const WAL_BYTES: i64 = 32 << 20;
 
+/// Behind the index's name: a file that says that damage of it was found.
+const DAMAGED: &str = "-damaged";
+
+fn marker(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(DAMAGED);
+    PathBuf::from(name)
+}
+
 /// An index in one SQLite file.
 #[derive(Debug)]
 pub struct SqliteIndex {
@@ -61,7 +70,7 @@ impl SqliteIndex {
     /// # Errors
     /// When the file system refuses.
     pub fn discard(path: &Path) -> std::io::Result<()> {
-        for suffix in ["", "-wal", "-shm", "-journal"] {
+        for suffix in ["", "-wal", "-shm", "-journal", DAMAGED] {
             let mut file = path.as_os_str().to_owned();
             file.push(suffix);
             match std::fs::remove_file(PathBuf::from(file)) {
@@ -72,17 +81,43 @@ impl SqliteIndex {
         Ok(())
     }
 
+    /// Whether damage of the index at `path` was found after it was opened.
+    pub fn is_marked(path: &Path) -> bool {
+        marker(path).exists()
+    }
+
+    /// Says and marks that the file is damaged, once: the next start makes it again.
+    fn note_damage<T>(&self, done: Result<T, IndexError>) -> Result<T, IndexError> {
+        if let Err(error @ (IndexError::Corrupt(_) | IndexError::Damaged { .. })) = &done
+            && !SqliteIndex::is_marked(&self.path)
+        {
+            tracing::error!(%error, "index.db is damaged: some media cannot be found until the server is started again, which makes it anew");
+            if let Err(error) = std::fs::write(marker(&self.path), error.to_string()) {
+                tracing::error!(%error, "failed to mark index.db as damaged: run `kinora store rebuild` while the server is stopped");
+            }
+        }
+        done
+    }
+
     /// Does `work` in one transaction of the writer; nothing of it stays when it fails or panics.
     fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, IndexError>) -> Result<T, IndexError> {
         let mut writer = lock(&self.writer);
-        let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let done = work(&transaction)?;
-        transaction.commit()?;
-        Ok(done)
+        let done = (|| {
+            let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let done = work(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        })();
+        self.note_damage(done)
     }
 
     /// Does `work` on a reader connection, which sees one moment of the index all through.
     fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, IndexError>) -> Result<T, IndexError> {
+        let done = self.read_once(work);
+        self.note_damage(done)
+    }
+
+    fn read_once<T>(&self, work: impl FnOnce(&Connection) -> Result<T, IndexError>) -> Result<T, IndexError> {
         let idle = lock(&self.readers).pop();
         let reader = match idle {
             Some(reader) => reader,
@@ -146,18 +181,33 @@ fn make_schema(db: &mut Connection) -> Result<(), IndexError> {
         return Ok(());
     }
     if application != i64::from(APPLICATION_ID) {
-        return Err(IndexError::Database("the file is a database of another program".into()));
+        return Err(IndexError::Corrupt("the file is a database of another program".into()));
     }
     match u32::try_from(format) {
         Ok(FORMAT) => Ok(()),
         Ok(found) if found > FORMAT => Err(IndexError::Newer { found, known: FORMAT }),
-        _ => Err(IndexError::Database(format!("format {format} was never written"))),
+        _ => Err(IndexError::Corrupt(format!("format {format} was never written"))),
     }
 }
 
 impl From<rusqlite::Error> for IndexError {
     fn from(error: rusqlite::Error) -> IndexError {
-        IndexError::Database(error.to_string())
+        use rusqlite::ErrorCode::{
+            CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, FileLockingProtocolFailed, OperationInterrupted, OutOfMemory,
+            PermissionDenied, ReadOnly, SystemIoFailure,
+        };
+        let of_machine = |code: rusqlite::ErrorCode| {
+            matches!(
+                code,
+                CannotOpen | DatabaseBusy | DatabaseLocked | DiskFull | FileLockingProtocolFailed | OperationInterrupted
+                    | OutOfMemory | PermissionDenied | ReadOnly | SystemIoFailure
+            )
+        };
+        // Our statements are right: what the file answers them wrongly, with other tables or columns or types, is damage.
+        match error.sqlite_error_code() {
+            Some(code) if of_machine(code) => IndexError::Database(error.to_string()),
+            _ => IndexError::Corrupt(error.to_string()),
+        }
     }
 }
 

@@ -145,7 +145,7 @@ pub(super) fn ordinals(row: &Row<'_>) -> Result<(i64, i64), IndexError> {
 pub(super) fn stream(row: &Row<'_>) -> Result<StreamId, IndexError> {
     match row.get_ref(0)?.as_blob().ok().and_then(|blob| Uuid::from_slice(blob).ok()) {
         Some(uuid) => Ok(StreamId(uuid)),
-        None => Err(IndexError::Database("a stream's key is not 16 bytes".into())),
+        None => Err(IndexError::Corrupt("a stream's key is not 16 bytes".into())),
     }
 }
 

@@ -69,10 +69,10 @@ fn garbage_and_foreign_databases_are_refused_and_can_be_discarded() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("index.db");
     std::fs::write(&path, [0x5a; 9_000]).unwrap();
-    assert!(matches!(SqliteIndex::open(&path), Err(IndexError::Database(_))));
+    assert!(matches!(SqliteIndex::open(&path), Err(IndexError::Corrupt(_))));
     SqliteIndex::discard(&path).unwrap();
     Connection::open(&path).unwrap().execute_batch("CREATE TABLE mail (body TEXT)").unwrap();
-    assert!(matches!(SqliteIndex::open(&path), Err(IndexError::Database(_))));
+    assert!(matches!(SqliteIndex::open(&path), Err(IndexError::Corrupt(_))));
     SqliteIndex::discard(&path).unwrap();
     SqliteIndex::discard(&path).unwrap();
     SqliteIndex::open(&path).unwrap();

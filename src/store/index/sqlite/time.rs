@@ -105,7 +105,7 @@ pub(super) fn search(
             Ok(ControlFlow::Continue(()))
         })?;
         if keys.peek() == Some(&wanted) {
-            return Err(IndexError::Database("a time index names a block that is not there".into()));
+            return Err(IndexError::Corrupt("a time index names a block that is not there".into()));
         }
     }
     Ok(found)
