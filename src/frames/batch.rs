@@ -13,7 +13,7 @@ use super::find::Finder;
 use super::picker::{Picked, Picker};
 use super::run::build;
 use super::{FramesError, Missing};
-use crate::workers::{Run, RunId, Task};
+use crate::workers::{Asker, Run, RunId, Task};
 
 /// Most shots of a batch.
 const BATCH_SHOTS: usize = 1024;
@@ -85,11 +85,11 @@ pub(super) struct Part {
 }
 
 impl Part {
-    pub fn task(&self, output: Output) -> Task {
+    pub fn task(&self, asker: Asker, output: Output) -> Task {
         let mut wanted = self.indices.clone();
         wanted.sort_unstable();
         wanted.dedup();
-        Task { run: self.run.clone(), wanted, output, follows: self.follows }
+        Task { asker, run: self.run.clone(), wanted, output, follows: self.follows }
     }
 
     /// Bytes to reckon with for its pictures.

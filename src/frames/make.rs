@@ -13,7 +13,7 @@ use super::find::Finder;
 use super::picker::{Picked, Picker};
 use super::{Ask, Caption, Frame, FramesError, Missing, damaged};
 use crate::live::Hub;
-use crate::workers::{Picture, Pictures, Pool, RunId, WorkError};
+use crate::workers::{Asker, Picture, Pictures, Pool, RunId, WorkError};
 
 /// Bytes of pictures of a request under way, for each decoder and once more: what is in memory for a client who does not
 /// read.
@@ -118,7 +118,7 @@ impl Frames {
         let making = async {
             let mut parts = parts(finder, vec![picked.clone()], ask.output, None).await?;
             let part = parts.pop_front().ok_or(damaged("a picture was forgotten"))?;
-            Making::new(self.pool.submit(part.task(ask.output))?).wait_for(part.indices[0]).await
+            Making::new(self.pool.submit(part.task(ask.asker, ask.output))?).wait_for(part.indices[0]).await
         };
         let made = self.made.get_or_insert_async(&key, making).await?;
         if made.bytes.len() > REMEMBERED_BYTES_MAX {
@@ -156,7 +156,7 @@ impl Frames {
             ended: false,
         };
         loop {
-            self.go_ahead(finder, &mut way, ask.output).await;
+            self.go_ahead(finder, &mut way, ask.asker, ask.output).await;
             let Some(step) = way.steps.pop_front() else { return Ok(()) };
             let is_there = match step {
                 Step::End(error) => return Err(error),
@@ -172,7 +172,7 @@ impl Frames {
 
     /// Puts as much of a request under way as keeps all decoders at work, and as its pictures may take memory. What cannot be
     /// put under way is a step of its own: the pictures before it come first.
-    async fn go_ahead(&self, finder: Finder<'_>, way: &mut Way, output: Output) {
+    async fn go_ahead(&self, finder: Finder<'_>, way: &mut Way, asker: Asker, output: Output) {
         // One more than there are decoders, so that none waits for us.
         let most = self.pool.width() + 1;
         let most_bytes = AHEAD_BYTES * most as u64;
@@ -186,7 +186,7 @@ impl Frames {
                 return;
             }
             let step = match way.parts.pop_front() {
-                Some(part) => match self.submit_patiently(&part, output).await {
+                Some(part) => match self.submit_patiently(&part, asker, output).await {
                     Ok(pictures) => Step::Under { part, pictures },
                     Err(error) => Step::without(&part.batch, error),
                 },
@@ -220,10 +220,10 @@ impl Frames {
     }
 
     /// Submits a part of a request that has begun: its client has waited for its turn, and goes on waiting.
-    async fn submit_patiently(&self, part: &Part, output: Output) -> Result<Pictures, FramesError> {
+    async fn submit_patiently(&self, part: &Part, asker: Asker, output: Output) -> Result<Pictures, FramesError> {
         const PATIENCE: u32 = 100;
         for _ in 0..PATIENCE {
-            match self.pool.submit(part.task(output)) {
+            match self.pool.submit(part.task(asker, output)) {
                 Err(WorkError::Busy) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
                 other => return Ok(other?),
             }

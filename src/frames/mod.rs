@@ -28,7 +28,7 @@ use store::StoreError;
 use allowed::Allowed;
 pub(crate) use make::{Frames, Given, Stream};
 
-use crate::workers::WorkError;
+use crate::workers::{Asker, WorkError};
 
 /// Which picture an instant means.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -64,6 +64,8 @@ pub(crate) enum Which {
 /// A request for pictures.
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
+    /// Who asks: decoders are shared evenly between askers.
+    pub asker: Asker,
     pub stream: StreamId,
     pub which: Which,
     pub output: Output,

@@ -76,6 +76,7 @@ mod tests {
     use media::{Position, StreamId};
 
     use super::*;
+    use crate::workers::Asker;
     use crate::workers::{CodedPicture, Run, RunId};
 
     /// Pictures shown at these times in hundredths, `b` ones disposable.
@@ -92,7 +93,13 @@ mod tests {
     }
 
     fn task(run: &Arc<Run>, wanted: &[usize]) -> Task {
-        Task { run: run.clone(), wanted: wanted.to_vec(), output: Output::default(), follows: false }
+        Task {
+            asker: Asker::default(),
+            run: run.clone(),
+            wanted: wanted.to_vec(),
+            output: Output::default(),
+            follows: false,
+        }
     }
 
     const GOP: [(u64, char); 7] = [(0, 'I'), (3, 'P'), (1, 'b'), (2, 'b'), (6, 'P'), (4, 'b'), (5, 'b')];

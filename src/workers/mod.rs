@@ -65,9 +65,15 @@ pub(crate) struct Run {
     pub pictures: Vec<CodedPicture>,
 }
 
+/// Somebody who asks for pictures: a credential, as a number.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) struct Asker(pub u64);
+
 /// Pictures of one run that somebody wants.
 #[derive(Clone, Debug)]
 pub(crate) struct Task {
+    /// For whom: decoders are shared evenly between those who ask, however much each asks for.
+    pub asker: Asker,
     pub run: Arc<Run>,
     /// Which pictures of the run, ascending.
     pub wanted: Vec<usize>,

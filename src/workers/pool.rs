@@ -12,7 +12,7 @@ use super::buffers::Buffers;
 use super::meters::Meters;
 use super::process::{Process, Taker};
 use super::program::Broken;
-use super::{Picture, RunId, Task, WorkError};
+use super::{Asker, Picture, RunId, Task, WorkError};
 
 /// How deep in the queue a decoder looks for a task that goes on where it stands.
 const LOOK_AHEAD: usize = 8;
@@ -64,6 +64,8 @@ struct Thread {
     given: Option<Queued>,
     /// The run of the task that it does.
     at: Option<RunId>,
+    /// For whom it does one.
+    works_for: Option<Asker>,
     /// The runs that its decoder can go on in.
     runs: Vec<RunId>,
 }
@@ -129,7 +131,16 @@ impl Pool {
             let number = state.threads.len();
             let wake = Arc::new(Condvar::new());
             let given = Some(queued);
-            state.threads.push(Thread { wake: wake.clone(), idle: false, given, at: Some(run), runs: Vec::new() });
+            let works_for = given.as_ref().map(|queued| queued.task.asker);
+            let wake_it = wake.clone();
+            state.threads.push(Thread {
+                wake: wake_it,
+                idle: false,
+                given,
+                at: Some(run),
+                works_for,
+                runs: Vec::new(),
+            });
             let shared = self.shared.clone();
             let name = format!("decoder-{number}");
             let started = std::thread::Builder::new().name(name).spawn(move || work(&shared, number, &wake));
@@ -139,7 +150,11 @@ impl Pool {
             }
             return Ok(Pictures { answers });
         }
-        if state.queue.len() >= self.shared.settings.queue {
+        let asker = queued.task.asker;
+        let of_asker = state.queue.iter().filter(|waiting| waiting.task.asker == asker).count();
+        let most = self.shared.settings.queue;
+        // Nobody fills the queue alone: there is room for others.
+        if state.queue.len() >= most || of_asker >= most.div_ceil(2) {
             self.shared.meters.turned_away.increment(1);
             return Err(WorkError::Busy);
         }
@@ -177,6 +192,7 @@ impl Shared {
         let mut state = self.lock();
         state.threads[number].runs = runs;
         state.threads[number].at = None;
+        state.threads[number].works_for = None;
         loop {
             if state.stopping {
                 return Next::Stop;
@@ -186,6 +202,7 @@ impl Shared {
             }
             if let Some(queued) = state.pick(number, &self.meters) {
                 state.threads[number].at = Some(queued.task.run.id);
+                state.threads[number].works_for = Some(queued.task.asker);
                 state.wake_idle(&self.meters);
                 return Next::Task(Box::new(queued));
             }
@@ -212,6 +229,7 @@ impl Thread {
     fn give(&mut self, queued: Queued) {
         self.idle = false;
         self.at = Some(queued.task.run.id);
+        self.works_for = Some(queued.task.asker);
         self.given = Some(queued);
         self.wake.notify_one();
     }
@@ -237,8 +255,8 @@ impl State {
         meters.waiting.set(self.queue.len() as f64);
     }
 
-    /// The oldest task that is not another thread's to go on with, or one close behind it that goes on where the thread's
-    /// decoder stands.
+    /// The oldest task, of those for whom the fewest decoders work, that is not another thread's to go on with; or one of the
+    /// same asker close behind it that goes on where the thread's decoder stands.
     fn pick(&mut self, number: usize, meters: &Meters) -> Option<Queued> {
         self.forget_cancelled(meters);
         let is_elsewhere = |run: RunId| {
@@ -246,10 +264,17 @@ impl State {
             others.any(|(_, thread)| thread.at == Some(run))
         };
         let open = |queued: &Queued| !queued.task.follows || !is_elsewhere(queued.task.run.id);
-        let front = self.queue.iter().position(open)?;
+        let busy = |asker: Asker| {
+            let others = self.threads.iter().enumerate().filter(|(other, _)| *other != number);
+            others.filter(|(_, thread)| thread.works_for == Some(asker)).count()
+        };
+        let candidates = self.queue.iter().enumerate().filter(|(_, queued)| open(queued));
+        let (front, _) = candidates.min_by_key(|(at, queued)| (busy(queued.task.asker), *at))?;
+        let asker = self.queue[front].task.asker;
         let runs = &self.threads[number].runs;
         let may_pass = self.queue[front].passed_over < PASSED_OVER_MAX;
-        let near = self.queue.iter().enumerate().skip(front).take(LOOK_AHEAD);
+        let same = |(_, queued): &(usize, &Queued)| queued.task.asker == asker;
+        let near = self.queue.iter().enumerate().skip(front).filter(same).take(LOOK_AHEAD);
         let warm =
             near.filter(|(_, queued)| open(queued) && runs.contains(&queued.task.run.id)).map(|(at, _)| at).next();
         let at = warm.filter(|_| may_pass).unwrap_or(front);
@@ -383,19 +408,50 @@ mod tests {
             idle: false,
             given: None,
             at: at.map(|at| run(at).id),
+            works_for: None,
             runs: at.iter().map(|at| run(*at).id).collect(),
         };
         let mut kept = Vec::new();
         let mut queued = |(start, follows): &(u64, bool)| {
             let (answers, receiver) = mpsc::unbounded_channel();
             kept.push(receiver);
-            let task = Task { run: run(*start), wanted: vec![0], output: Output::default(), follows: *follows };
+            let task = Task {
+                asker: Asker::default(),
+                run: run(*start),
+                wanted: vec![0],
+                output: Output::default(),
+                follows: *follows,
+            };
             Queued { task, answers, since: Instant::now(), passed_over: 0 }
         };
         let queue = queue.iter().map(&mut queued).collect();
         let mut state = State { queue, threads: threads.iter().map(thread).collect(), stopping: false };
         let picked = state.pick(number, &meters)?;
         Some((picked.task.run.id.start.sequence.0, picked.task.follows))
+    }
+
+    #[test]
+    fn a_decoder_goes_to_whom_the_fewest_work_for() {
+        let (many, one) = (Asker(1), Asker(2));
+        let queued = |asker, start| {
+            let task = Task { asker, run: run(start), wanted: vec![0], output: Output::default(), follows: false };
+            let (answers, receiver) = mpsc::unbounded_channel();
+            (Queued { task, answers, since: Instant::now(), passed_over: 0 }, receiver)
+        };
+        let (queue, _kept): (VecDeque<_>, Vec<_>) =
+            [queued(many, 1), queued(many, 2), queued(many, 3), queued(one, 4)].into_iter().unzip();
+        let thread = |works_for| Thread {
+            wake: Arc::default(),
+            idle: false,
+            given: None,
+            at: None,
+            works_for,
+            runs: vec![run(2).id],
+        };
+        let mut state = State { queue, threads: vec![thread(Some(many)), thread(None)], stopping: false };
+        let mut pick = || state.pick(1, &Meters::new()).map(|queued| queued.task.run.id.start.sequence.0);
+        assert_eq!(pick(), Some(4), "who asks for one does not wait for all that another asked for");
+        assert_eq!([pick(), pick(), pick()], [Some(2), Some(1), Some(3)], "its own run first");
     }
 
     #[test]

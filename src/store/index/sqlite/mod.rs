@@ -193,14 +193,22 @@ fn make_schema(db: &mut Connection) -> Result<(), IndexError> {
 impl From<rusqlite::Error> for IndexError {
     fn from(error: rusqlite::Error) -> IndexError {
         use rusqlite::ErrorCode::{
-            CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, FileLockingProtocolFailed, OperationInterrupted, OutOfMemory,
-            PermissionDenied, ReadOnly, SystemIoFailure,
+            CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, FileLockingProtocolFailed, OperationInterrupted,
+            OutOfMemory, PermissionDenied, ReadOnly, SystemIoFailure,
         };
         let of_machine = |code: rusqlite::ErrorCode| {
             matches!(
                 code,
-                CannotOpen | DatabaseBusy | DatabaseLocked | DiskFull | FileLockingProtocolFailed | OperationInterrupted
-                    | OutOfMemory | PermissionDenied | ReadOnly | SystemIoFailure
+                CannotOpen
+                    | DatabaseBusy
+                    | DatabaseLocked
+                    | DiskFull
+                    | FileLockingProtocolFailed
+                    | OperationInterrupted
+                    | OutOfMemory
+                    | PermissionDenied
+                    | ReadOnly
+                    | SystemIoFailure
             )
         };
         // Our statements are right: what the file answers them wrongly, with other tables or columns or types, is damage.

@@ -10,6 +10,7 @@ use crate::config::units::Span;
 use crate::doors::http::error::{ApiError, Code};
 use crate::doors::http::time::parse_micros;
 use crate::frames::{Ask, Pick, Which};
+use crate::workers::Asker;
 
 /// What was asked for, of a stream that is not looked up yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,8 +38,8 @@ impl Asked {
         self.kind
     }
 
-    pub(super) fn of(self, stream: StreamId, allowed: Option<(ProducerTime, ProducerTime)>) -> Ask {
-        Ask { stream, which: self.which, output: self.output, allowed }
+    pub(super) fn of(self, asker: Asker, stream: StreamId, allowed: Option<(ProducerTime, ProducerTime)>) -> Ask {
+        Ask { asker, stream, which: self.which, output: self.output, allowed }
     }
 }
 

@@ -6,6 +6,7 @@ mod answer;
 mod ask;
 mod kind;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -14,12 +15,12 @@ use http::{HeaderMap, Method, StatusCode};
 use media::{ProducerTime, StreamId};
 use store::StoreError;
 
-use crate::auth::Action;
+use crate::auth::{Action, Principal};
 use crate::doors::http::App;
 use crate::doors::http::error::{ApiError, Code};
 use crate::doors::http::route::{Caller, Needs, On, Route};
 use crate::frames::{FramesError, Given};
-use crate::workers::WorkError;
+use crate::workers::{Asker, WorkError};
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -57,6 +58,13 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
+/// Decoders are shared evenly between credentials.
+fn asker(principal: &Principal) -> Asker {
+    let mut hasher = DefaultHasher::new();
+    principal.id.hash(&mut hasher);
+    Asker(hasher.finish())
+}
+
 async fn frames(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -69,7 +77,7 @@ async fn frames(
     let asking = Asking { stream: stream.id, was_trimmed: stream.retained_from.is_some(), allowed };
     let (is_single, is_latest) = (asked.is_single(), asked.is_latest());
     let kind = asked.kind();
-    let ask = asked.of(stream.id, allowed);
+    let ask = asked.of(asker(&caller.principal), stream.id, allowed);
     if is_single {
         let frame = match app.frames.one(&ask).await {
             Ok(frame) => frame,
