@@ -35,7 +35,7 @@ use crate::protocol::webrtc::{Answer, Credentials, Identity, Kind, Offer, OfferE
 use crate::telemetry::pulse::essential;
 use crate::workers::SharedTranscodes;
 use addresses::Addresses;
-use directory::{Directory, Entry, Key};
+use directory::{Directory, Entry, Key, Reservation};
 use run::{Command, Loop};
 use session::{Channel, Publishing, Role, Session, Watching};
 
@@ -194,7 +194,7 @@ impl Webrtc {
     /// When the offer, the credential or the stream's publisher do not allow it.
     pub(crate) async fn publish(self: &Arc<Self>, asker: Asker, offer: &[u8]) -> Result<Answered, Error> {
         let now = Instant::now();
-        self.admit(&asker, now)?;
+        let room = self.admit(Way::In, &asker, now)?;
         let offer = Offer::read(offer)?;
         let chosen = whip::choose(&offer)?;
         let who = PublisherInfo {
@@ -223,7 +223,7 @@ impl Webrtc {
             start: Some(self.starter(key, &asker, who, whip::receivers(&chosen, now), pictures)),
         });
         let stream_id = found.map_or(StreamId(uuid::Uuid::nil()), |stream| stream.id);
-        self.enter(key, id, peer, role, (Way::In, stream_id), asker, now, answer).await
+        self.enter(room, key, id, peer, role, (Way::In, stream_id), asker, now, answer).await
     }
 
     /// What takes the seat and publishes, once the peer is connected.
@@ -280,7 +280,7 @@ impl Webrtc {
         offer: &[u8],
     ) -> Result<Answered, Error> {
         let now = Instant::now();
-        self.admit(&asker, now)?;
+        let room = self.admit(Way::Out, &asker, now)?;
         let offer = Offer::read(offer)?;
         let tracks = match from {
             None => self.rooms.hub.live_tracks(stream).ok_or_else(|| Error::NotLive(asker.stream.clone()))?,
@@ -311,7 +311,7 @@ impl Webrtc {
             reports: 0,
             congested: 0,
         });
-        self.enter(key, id, peer, role, (Way::Out, stream), asker, now, answer).await
+        self.enter(room, key, id, peer, role, (Way::Out, stream), asker, now, answer).await
     }
 
     /// The tracks of the first fragment that ends after `from`.
@@ -323,14 +323,15 @@ impl Webrtc {
         Ok(hub.track_set(stream, first.info.track_set).await?)
     }
 
-    fn admit(&self, asker: &Asker, now: Instant) -> Result<(), Error> {
-        let Settings { max_pending, max_sessions, .. } = self.settings;
-        Ok(self.directory.admit(asker.peer.ip(), max_pending, max_sessions, now)?)
+    fn admit(&self, way: Way, asker: &Asker, now: Instant) -> Result<Reservation, Error> {
+        let limits = (self.settings.max_pending, self.settings.max_sessions);
+        Ok(self.directory.admit(way, &asker.principal.id, asker.peer.ip(), limits, now)?)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of a session, which is made here alone")]
     async fn enter(
         &self,
+        room: Reservation,
         key: Key,
         id: String,
         peer: Peer,
@@ -365,14 +366,16 @@ impl Webrtc {
             nominated: None,
             nominating: None,
         };
-        let (name, credential) = (asker.stream.to_string(), asker.principal.id);
+        let name = asker.stream.to_string();
         let etag = etag(&session.ufrag);
-        let entry = Entry { key, way, stream, name, credential, etag: etag.clone(), patches: 0, connected: false };
-        self.directory.enter(id.clone(), entry);
+        let tag = etag.clone();
+        let entry = |claim| Entry { key, way, stream, name, claim, etag: tag, patches: 0, connected: false };
+        // A client that hangs up here leaves nothing behind.
+        let entered = self.directory.enter(room, id.clone(), entry);
         if self.commands.send(Command::Add(Box::new(session))).await.is_err() {
-            self.directory.remove(&id);
             return Err(Error::Stopping);
         }
+        entered.keep();
         Ok(Answered { id, sdp, etag })
     }
 
