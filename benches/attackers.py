@@ -5,6 +5,7 @@ Each trouble writes one line of JSON at its end: what it asked for, and how that
 """
 
 import contextlib
+import http.client
 import itertools
 import json
 import os
@@ -199,7 +200,7 @@ def get(path: str, token: str) -> str:
         # A client that is told to wait does, a little.
         OVER.wait(0.2)
         return str(error.code)
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         return type(error).__name__
 
 

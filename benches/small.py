@@ -25,7 +25,7 @@ SECONDS = 60
 SLOWER_MAX = 2.0
 FRAMES_SLOWER_MAX = 3.0
 CONNECT_MAX_S = 2.0
-# Memory of decoders that stay warm, and what the allocator keeps.
+# What the allocator keeps.
 MEMORY_BACK_MIB = 64
 HISTOGRAM = "kinora_fragment_ack_seconds"
 SLOW = "camera-64"
@@ -135,7 +135,7 @@ class Siege:
         # Everything that starts at first use has started.
         time.sleep(10)
         quiet = self.measure("quiet", SECONDS, None)
-        memory = self.group.resident_bytes()
+        memory = self.server_bytes()
         for trouble in ("strangers", "http1_readers", "http2_readers", "frame_flood", "offers", "slow_disk"):
             found = self.measure(trouble, SECONDS, trouble)
             slower = found["ack"]["p99"] / quiet["ack"]["p99"]
@@ -255,10 +255,14 @@ class Siege:
         self.report.bar("whip_failed", len(failed), 0, f"{len(failed)} of {len(self.connects)} WHIP cameras did not connect {failed[:2]}")
         self.report.bar("whip_slowest", slowest, CONNECT_MAX_S, f"the slowest connected after {slowest:.2f} s, at most {CONNECT_MAX_S}")
 
+    def server_bytes(self) -> int:
+        """Resident memory of the server itself: decoders that stay warm hold what they need, and no more of them than there are cores."""
+        return rss_bytes(self.server.pid, "RssAnon")
+
     def memory_after(self, enough: int) -> int:
-        """Resident memory as soon as it is low enough, or after a minute."""
+        """The server's memory as soon as it is low enough, or after a minute."""
         deadline = time.monotonic() + 60
-        while (now := self.group.resident_bytes()) > enough and time.monotonic() < deadline:
+        while (now := self.server_bytes()) > enough and time.monotonic() < deadline:
             time.sleep(1)
         return now
 
