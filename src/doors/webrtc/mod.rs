@@ -296,13 +296,17 @@ impl Webrtc {
             has.then(|| Ok(u32::from_be_bytes(random().map_err(|_| Error::Random)?) >> 1)).transpose()
         };
         let key = self.keys.fetch_add(1, Ordering::Relaxed);
-        let until = self.rooms.access.media_range(&asker.principal).map(|(_, to)| to);
+        let allowed = self.rooms.access.media_range(&asker.principal);
+        let viewer = Viewer::new(first(Kind::Video)?, first(Kind::Audio)?);
         let role = Role::Viewer(Watching {
             channel: match from {
                 None => Channel::Live { stream, plan },
-                Some(from) => Channel::Past { stream, plan, from, to: until, viewer: key },
+                Some(from) => Channel::Past { stream, plan, from, allowed, viewer: key },
             },
-            viewer: Viewer::new(first(Kind::Video)?, first(Kind::Audio)?),
+            viewer: match allowed {
+                Some((since, _)) => viewer.since(since),
+                None => viewer,
+            },
             kinds: chosen.iter().map(|one| one.kind).collect(),
             codecs: chosen.iter().map(|one| one.codec).collect(),
             asked: None,

@@ -217,8 +217,8 @@ impl Loop {
         let task = tokio::spawn(async move {
             let units = match channel {
                 Channel::Live { .. } => relay.hub.units(stream).await.map(Units::Live),
-                Channel::Past { from, to, .. } => {
-                    Past::open(relay.hub.clone(), stream, from, to).await.map(Units::Past)
+                Channel::Past { from, allowed, .. } => {
+                    Past::open(relay.hub.clone(), stream, from, allowed).await.map(Units::Past)
                 }
             };
             match units {

@@ -58,12 +58,12 @@ pub(super) enum Channel {
         stream: StreamId,
         plan: Plan,
     },
-    /// The past, from an instant on and before another if there is one.
+    /// The past, from an instant on, as far as it may be seen.
     Past {
         stream: StreamId,
         plan: Plan,
         from: ProducerTime,
-        to: Option<ProducerTime>,
+        allowed: Option<(ProducerTime, ProducerTime)>,
         viewer: Key,
     },
 }

@@ -30,7 +30,8 @@ pub(crate) struct Past {
     stream: StreamId,
     cursor: Cursor,
     from: ProducerTime,
-    to: Option<ProducerTime>,
+    /// Producer times that may be seen; none means all.
+    allowed: Option<(ProducerTime, ProducerTime)>,
     /// Units that were read, in decode order.
     queue: VecDeque<Waiting>,
     tracks: Option<Arc<TrackSet>>,
@@ -56,7 +57,8 @@ struct Waiting {
 }
 
 impl Past {
-    /// The stream from `from` on, before `to` if that is some.
+    /// The stream from `from` on, as far as `allowed` lets it be seen: of its beginning only fragments that lie inside, and
+    /// nothing that depends on others.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -64,7 +66,7 @@ impl Past {
         hub: Arc<Hub>,
         stream: StreamId,
         from: ProducerTime,
-        to: Option<ProducerTime>,
+        allowed: Option<(ProducerTime, ProducerTime)>,
     ) -> Result<Past, StoreError> {
         let cursor = hub.cursor(stream, Start::Producer(from)).await?;
         Ok(Past {
@@ -72,7 +74,7 @@ impl Past {
             stream,
             cursor,
             from,
-            to,
+            allowed,
             queue: VecDeque::new(),
             tracks: None,
             pace: None,
@@ -116,6 +118,10 @@ impl Past {
                 continue;
             }
             match self.cursor.next().await {
+                // A part of it may not be seen, and what follows it may depend on it.
+                Ok(Step::Fragment(next)) if self.allowed.is_some_and(|(first, _)| next.info.producer_time < first) => {
+                    self.is_broken = true;
+                }
                 Ok(Step::Fragment(next)) if self.is_broken && next.info.start == StartKind::Dependent => {}
                 Ok(Step::Fragment(descriptor)) => self.fragment = Some(descriptor),
                 Ok(Step::Skipped { .. }) => return Next::Skipped,
@@ -145,7 +151,7 @@ impl Past {
     fn take(&mut self) -> Option<Next> {
         let Waiting { mut unit, shown_us, starts, .. } = self.queue.pop_front()?;
         let tracks = self.tracks.clone()?;
-        if self.to.is_some_and(|to| shown_us >= to.micros()) {
+        if self.allowed.is_some_and(|(_, end)| shown_us >= end.micros()) {
             return Some(Next::Deleted);
         }
         // By this clock a unit arrives when it is due: what is sent follows it.

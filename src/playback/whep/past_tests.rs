@@ -108,9 +108,20 @@ async fn recorded(starts: &[StartKind], damaged: &[u64]) -> (Arc<Hub>, tempfile:
 
 /// What is shown of a stream from this picture on: numbers of pictures, none where some were left out.
 async fn shown(starts: &[StartKind], damaged: &[u64], from: i64) -> Vec<Option<u8>> {
+    shown_within(starts, damaged, from, None).await
+}
+
+/// The same for a credential that may see these pictures only.
+async fn shown_within(
+    starts: &[StartKind],
+    damaged: &[u64],
+    from: i64,
+    allowed: Option<(i64, i64)>,
+) -> Vec<Option<u8>> {
     let (hub, _folder) = recorded(starts, damaged).await;
-    let from = ProducerTime::from_micros(NOON_US + from * PICTURE_US);
-    let mut past = Past::open(hub, STREAM, from, None).await.unwrap();
+    let time = |picture: i64| ProducerTime::from_micros(NOON_US + picture * PICTURE_US);
+    let allowed = allowed.map(|(first, end)| (time(first), time(end)));
+    let mut past = Past::open(hub, STREAM, time(from), allowed).await.unwrap();
     let mut shown = Vec::new();
     let mut needs_key = true;
     loop {
@@ -125,6 +136,7 @@ async fn shown(starts: &[StartKind], damaged: &[u64], from: i64) -> Vec<Option<u
                 shown.push(None);
             }
             Next::Idle => return shown,
+            Next::Deleted if allowed.is_some() => return shown,
             Next::Deleted => panic!("it ends after {shown:?}"),
         }
     }
@@ -157,4 +169,15 @@ async fn damaged_fragments_are_left_out_and_the_past_goes_on_at_the_next_key_pic
     );
     let last = shown(&[Closed, Closed], &[1], 0).await;
     assert_eq!(last, pictures(0..5).chain([None]).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn nothing_before_a_credentials_range_is_shown_not_even_what_decoding_starts_at() {
+    use StartKind::{Closed, Dependent, Open};
+    let starts = [Closed, Dependent, Closed, Dependent, Open];
+    let seen = |from, allowed| shown_within(&starts, &[], from, Some(allowed));
+    // The first fragment inside the range begins with picture 10; what depends on one outside is not shown.
+    assert_eq!(seen(7, (7, 24)).await, pictures(10..24).collect::<Vec<_>>());
+    assert_eq!(seen(3, (3, 8)).await, [None; 0], "no fragment with a key picture lies inside");
+    assert_eq!(seen(10, (10, 14)).await, pictures(10..14).collect::<Vec<_>>(), "the start of a fragment is inside");
 }

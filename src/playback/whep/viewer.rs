@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use media::ProducerTime;
+
 use super::pack::Packed;
 use crate::protocol::webrtc::Kind;
 
@@ -115,18 +117,28 @@ pub(crate) struct Viewer {
     place: Place,
     video: Option<Line>,
     audio: Option<Line>,
+    /// Nothing that was taken before this may be seen, in microseconds.
+    since_us: i64,
 }
 
 impl Viewer {
     /// A viewer of pictures and sound, as far as it takes them, whose timestamps begin there.
     pub(crate) fn new(video: Option<u32>, audio: Option<u32>) -> Viewer {
-        Viewer { place: Place::Waiting, video: video.map(Line::new), audio: audio.map(Line::new) }
+        Viewer { place: Place::Waiting, video: video.map(Line::new), audio: audio.map(Line::new), since_us: i64::MIN }
+    }
+
+    /// Who may see nothing that was taken before `since`: not the frames since the last key frame either, where that is older.
+    pub(crate) fn since(self, since: ProducerTime) -> Viewer {
+        Viewer { since_us: since.micros(), ..self }
     }
 
     /// Starts with the pictures since the last key picture, when there are any; says whether there are.
     pub(crate) fn catch_up(&mut self, catchup: &Catchup, now: Instant) -> bool {
         let Some(line) = &mut self.video else { return true };
         let (Some(first), Some(last)) = (catchup.units.front(), catchup.units.back()) else { return false };
+        if first.shown_us < self.since_us {
+            return false;
+        }
         let count = catchup.units.len() as i64;
         let span_us = (last.ticks - first.ticks).max(0).saturating_mul(1_000_000) / i64::from(last.clock_rate);
         let step = Duration::from_micros((span_us / SPEED / count).unsigned_abs()).clamp(STEP_MIN, STEP_MAX);
@@ -163,6 +175,10 @@ impl Viewer {
             Kind::Video => &mut self.video,
         };
         let Some(line) = line else { return };
+        // What comes later depends on what is live by then: only the start is looked at.
+        if unit.shown_us < self.since_us {
+            return;
+        }
         if unit.kind == Kind::Video {
             match &mut self.place {
                 Place::Waiting if !unit.starts => return,
@@ -248,6 +264,20 @@ mod tests {
         let mut out = Vec::new();
         viewer.take(unit, &mut out);
         out
+    }
+
+    #[test]
+    fn who_may_see_nothing_from_before_now_starts_at_the_next_key_frame() {
+        let mut catchup = Catchup::default();
+        let frames: Vec<_> = (0..40).map(|at| picture(1, at, 30)).collect();
+        frames.iter().take(20).for_each(|frame| catchup.take(frame));
+        let since = ProducerTime::from_micros(frames[20].shown_us);
+        let mut viewer = Viewer::new(Some(7), None).since(since);
+        assert!(!viewer.catch_up(&catchup, Instant::now()), "it begins before");
+        let mut out = Vec::new();
+        frames.iter().skip(10).for_each(|frame| viewer.take(frame, &mut out));
+        let shown: Vec<_> = out.iter().map(|sending| sending.unit.shown_us).collect();
+        assert_eq!(shown, frames[30..].iter().map(|frame| frame.shown_us).collect::<Vec<_>>());
     }
 
     #[test]
