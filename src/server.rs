@@ -133,6 +133,11 @@ impl Running {
         let data_dir = config.server.data_dir.clone();
         make_data_dir(&data_dir)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        match Store::make_room(&data_dir) {
+            Ok(true) => tracing::warn!("the volume is full to the last byte: the room kept for deletion is let go"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "failed to look for the room kept for deletion"),
+        }
         let catalog = Catalog::open(&data_dir.join("control.db"))?;
         // A control.db that was lost, or put back from a copy, knows less than the blocks do.
         catalog.raise_epoch(Store::newest_epoch(&data_dir)?)?;

@@ -2,6 +2,7 @@
 //! needs some pages too. A file of zeros holds them while there is plenty, and is let go when nothing else is left.
 
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::core::Core;
@@ -14,6 +15,22 @@ const RESERVE: u64 = 4 << 20;
 const PIECE: usize = 1 << 20;
 /// With less than this free the reserve is let go.
 const LAST: u64 = 1 << 20;
+
+/// Lets go of the reserve of the store at `root` when its volume is full; whether it did.
+///
+/// For before anything is opened: a database needs some pages to be opened at all, and a kill on a full volume leaves none.
+///
+/// # Errors
+/// What the disk refused.
+pub(crate) fn make_room(disk: &dyn Disk, root: &Path) -> io::Result<bool> {
+    let layout = Layout::new(root);
+    if disk.open(&layout.reserve()).is_err() || disk.space(root)?.0 >= LAST {
+        return Ok(false);
+    }
+    disk.unlink(&layout.reserve())?;
+    disk.sync_dir(root)?;
+    Ok(true)
+}
 
 /// What is known of the reserve.
 #[derive(Default)]
@@ -76,6 +93,17 @@ mod tests {
     use crate::testing::settings;
 
     const ALL: u64 = 200 << 20;
+
+    #[test]
+    fn the_reserve_goes_before_anything_is_opened_where_a_volume_is_full_and_only_there() {
+        use crate::disk::{Disk, RealDisk};
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(!make_room(&RealDisk, folder.path()).expect("there is none"));
+        let reserve = Layout::new(folder.path()).reserve();
+        std::fs::write(&reserve, [0; 4_096]).expect("held");
+        assert!(!make_room(&RealDisk, folder.path()).expect("there is room"));
+        assert!(RealDisk.open(&reserve).is_ok(), "it stays");
+    }
 
     #[test]
     fn reserve_is_taken_when_there_is_plenty_and_let_go_at_the_end() {

@@ -199,6 +199,15 @@ impl Store {
         Ok((Store { core, volume: Arc::new(volume) }, report))
     }
 
+    /// Lets go of the room that is kept for deletion when the volume of the store at `root` is full to the last byte, so that
+    /// databases can be opened on it; whether it did. For before anything else is opened.
+    ///
+    /// # Errors
+    /// What the disk refused.
+    pub fn make_room(root: &Path) -> std::io::Result<bool> {
+        crate::reserve::make_room(&RealDisk, root)
+    }
+
     /// The epoch of this life.
     pub fn epoch(&self) -> Epoch {
         self.core.epoch

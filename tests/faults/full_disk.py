@@ -17,6 +17,7 @@ from kinora import Server, store_check, wait_for
 if os.geteuid() != 0:
     os.execvp("unshare", ["unshare", "--map-root-user", "--mount", sys.executable, *sys.argv])
 
+CONFIG = '[storage]\nsweep_interval = "1s"\nblock_duration = "5s"\n'
 kinora, clips = sys.argv[1:3]
 mount = Path(tempfile.mkdtemp(prefix="kinora-full-"))
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", mount], check=True)
@@ -24,12 +25,34 @@ cameras = []
 server = None
 try:
     # Its log is on the full volume too, as it is on many a machine.
-    server = Server(kinora, mount / "data", "[storage]\nsweep_interval = \"1s\"\nblock_duration = \"5s\"\n")
+    server = Server(kinora, mount / "data", CONFIG)
     secret = server.secret()
     cameras = [server.push(secret, f"{clips}/plain.mp4", name, "--loop") for name in ("keep", "drop")]
     wait_for("fragments", 30, lambda: server.call("GET", "/v1/streams/keep")[0] == 200 and len(server.fragments("keep")) > 6)
     before = server.segments("keep")
     assert before
+
+    # Killed, and the volume filled meanwhile: it starts by itself, with the room that it kept.
+    while cameras:
+        cameras.pop().stop()
+    server.kill()
+    with (mount / "ballast").open("wb", buffering=0) as file:
+        for size in (1 << 16, 1 << 12):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                pass
+    server = Server(kinora, mount / "data", CONFIG)
+    again = server.segments("keep")
+    assert again and all(again[path] == before[path] for path in before if path in again), "a segment changed"
+    print(f"started after a kill with the volume full: {len(again)} segments")
+    (mount / "ballast").unlink()
+    secret = server.secret()
+    wait_for("room", 30, lambda: server.json("/v1/server")["space"]["free_bytes"] > (100 << 20))
+    cameras = [server.push(secret, f"{clips}/plain.mp4", name, "--loop") for name in ("keep", "drop")]
+    wait_for("fragments", 30, lambda: set(server.segments("keep")) - set(again))
+    before = server.segments("keep")
 
     ballast = mount / "ballast"
     with ballast.open("wb", buffering=0) as file:
