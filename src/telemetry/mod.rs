@@ -76,6 +76,10 @@ fn describe_doors() {
         "kinora_accept_errors_total",
         "Connections that the system did not give us, for want of descriptors mostly"
     );
+    describe_counter!("kinora_connections_ended_total", "HTTP connections that the server ended, by reason");
+    describe_gauge!("kinora_http_pieces_bytes", "Media that waits to be sent over HTTP, within limits.response_bytes");
+    describe_counter!("kinora_rtsp_garbage_bytes_total", "Bytes between RTP packets over RTSP that were none");
+    describe_counter!("kinora_webrtc_offers_refused_total", "WebRTC offers that were refused, by reason");
     describe_counter!("kinora_rtsp_foreign_datagrams_total", "Datagrams to a session's port from somebody else");
     describe_counter!("kinora_credentials_refused_total", "Credentials that were refused, by door and reason");
     describe_counter!("kinora_rtp_packets_total", "RTP packets received");

@@ -169,7 +169,8 @@ fn check_metrics(metrics: &str) {
     assert!(families.len() > 15, "{families:?}");
     for family in families {
         let (name, kind) = family.split_once(' ').expect("a name and a type");
-        assert!(name.starts_with("kinora_"), "{name}");
+        // Those of the process have the names that every exporter gives them.
+        assert!(name.starts_with("kinora_") || name.starts_with("process_"), "{name}");
         assert!(metrics.contains(&format!("# HELP {name} ")), "{name} has no help text");
         match kind {
             "counter" => assert!(name.ends_with("_total"), "{name}"),

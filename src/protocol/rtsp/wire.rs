@@ -88,20 +88,41 @@ pub(crate) fn next(buffer: &[u8]) -> Result<Option<(Item<'_>, usize)>, WireError
     }
 }
 
-/// Whether `buffer` starts with a packet of another kind than RTP and RTCP, both of version 2 (RFC 3550 section 5.1): bytes that
-/// a sender left between its packets may look like the beginning of one. False while too few bytes are here.
+/// Whether `buffer` starts with bytes that look like the beginning of a packet and are none: not RTP or RTCP, both of version 2
+/// (RFC 3550 section 5.1), and nothing begins where it would end. A packet that lies inside of a right frame is a packet.
 pub(crate) fn is_no_packet(buffer: &[u8]) -> bool {
-    matches!(buffer, [b'$', _, high, low, first, ..] if (*high, *low) != (0, 0) && first >> 6 != 2)
+    let [b'$', _, high, low, payload @ ..] = buffer else { return false };
+    let length = usize::from(u16::from_be_bytes([*high, *low]));
+    let lies = length > 0 && payload.first().is_some_and(|first| first >> 6 != 2);
+    lies && payload.get(length..).is_some_and(|rest| !rest.is_empty() && !may_begin(rest))
+}
+
+/// Whether a packet or a request may begin here, as far as can be seen.
+fn may_begin(rest: &[u8]) -> bool {
+    const BEGINNINGS: [&[u8]; 10] = [
+        b"$",
+        b"\r\n",
+        b"RTSP/",
+        b"OPTIONS ",
+        b"TEARDOWN ",
+        b"RECORD ",
+        b"PAUSE ",
+        b"GET_PARAMETER ",
+        b"SET_PARAMETER ",
+        b"ANNOUNCE ",
+    ];
+    BEGINNINGS.iter().any(|beginning| rest.iter().zip(*beginning).all(|(byte, wanted)| byte == wanted))
 }
 
 /// Bytes to leave out until something follows that looks like a packet on one of these channels, or a request; at least one.
 pub(crate) fn garbage(buffer: &[u8], is_channel: impl Fn(u8) -> bool) -> usize {
-    const METHODS: [&[u8]; 7] =
-        [b"OPTIONS ", b"TEARDOWN ", b"RECORD ", b"PAUSE ", b"GET_PARAMETER ", b"SET_PARAMETER ", b"ANNOUNCE "];
     let starts = |at: &usize| {
         let rest = &buffer[*at..];
-        let packet = rest[0] == b'$' && rest.get(1).is_none_or(|channel| is_channel(*channel)) && !is_no_packet(rest);
-        packet || METHODS.iter().any(|method| rest.iter().zip(*method).all(|(byte, wanted)| byte == wanted))
+        match rest {
+            [b'$', channel, _, _, first, ..] => is_channel(*channel) && first >> 6 == 2,
+            [b'$', channel, ..] => is_channel(*channel),
+            _ => may_begin(rest) && !rest.starts_with(b"\r"),
+        }
     };
     (1..buffer.len()).find(starts).unwrap_or(buffer.len())
 }
@@ -258,11 +279,13 @@ mod tests {
         check(b"\xff\xffTEAR", 2);
         check(b"\xff\xff$", 2);
         check(b"$\x00\x00", 3);
-        assert!(
-            is_no_packet(b"$\x00\x00\x04\x20")
-                && !is_no_packet(b"$\x00\x00\x04")
-                && !is_no_packet(b"$\x00\x00\x00\x20")
-        );
+        assert!(is_no_packet(b"$\x00\x00\x01\x20zz") && is_no_packet(b"$\x00\x00\x01\x20OPTICS"));
+        // Right frames, whatever is in them, and what cannot be judged yet.
+        for packet in
+            [&b"$\x00\x00\x01\x20$\x00"[..], b"$\x00\x00\x01\x20OPTIONS *", b"$\x00\x00\x04\x20", b"$\x00\x00\x00z"]
+        {
+            assert!(!is_no_packet(packet), "{packet:?}");
+        }
     }
 
     /// Items of `bytes` when they come in two parts, cut at `cut`.
